@@ -1,0 +1,73 @@
+//! What a node says of itself to the person who runs it. Plain values; `host/core` fills them,
+//! `host/api` hands them out, `warren status` prints them.
+
+use serde::{Deserialize, Serialize};
+
+/// The whole of it.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct Status {
+    /// libp2p's spelling of the node's id.
+    pub peer_id: String,
+    /// Seconds since it started.
+    pub uptime_s: u64,
+    /// `relay`, `exit`, or both; empty for a client.
+    pub roles: Vec<String>,
+    /// Where it takes tunnel datagrams.
+    pub tunnel_addresses: Vec<String>,
+    /// Where libp2p listens, with `/p2p/` at the end: what others bootstrap from.
+    pub overlay_addresses: Vec<String>,
+    /// Where SOCKS listens, if it does.
+    pub socks_address: Option<String>,
+    /// Neighbours in the overlay.
+    pub overlay_peers: usize,
+    /// Relays it knows, and how many of them are exits.
+    pub relays_known: usize,
+    /// See `relays_known`.
+    pub exits_known: usize,
+    /// Its own circuits.
+    pub circuits: Vec<CircuitStatus>,
+    /// Why some traffic waits for a circuit, one line each.
+    pub waiting: Vec<String>,
+    /// Its workers.
+    pub workers: Vec<WorkerStatus>,
+}
+
+/// One circuit of this node's own.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct CircuitStatus {
+    /// Worker index and that worker's handle, as `worker.handle`.
+    pub id: String,
+    /// Peer ids, first hop first.
+    pub path: Vec<String>,
+    /// `building`, `ready` or `closing`.
+    pub state: String,
+    /// The isolation key it serves.
+    pub isolation: String,
+    /// Streams open on it.
+    pub streams: usize,
+    /// Seconds since it stood.
+    pub age_s: u64,
+}
+
+/// One worker.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct WorkerStatus {
+    /// Its index.
+    pub index: u8,
+    /// Plugin name and version.
+    pub plugin: String,
+    /// How often it was replaced after a fault.
+    pub restarts: u64,
+    /// Circuits relayed for others.
+    pub relayed_circuits: u32,
+    /// Cells relayed for others.
+    pub cells_relayed: u64,
+    /// Datagram bytes relayed for others.
+    pub bytes_relayed: u64,
+    /// Cells and messages dropped, all reasons together.
+    pub drops: u64,
+    /// Links that stand.
+    pub links: u32,
+    /// CPU seconds of its thread.
+    pub cpu_s: f64,
+}

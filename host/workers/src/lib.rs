@@ -1,0 +1,148 @@
+//! Workers: state machines without I/O that handle hostile cells, and the pool that keeps them.
+//!
+//! Names what a worker is ([`Worker`]), what it may ask of its host ([`WorkerHost`]) and how it
+//! can fail ([`WorkerFault`]). Callers cannot tell a Wasm instance (`host/sandbox`) from the same
+//! code linked natively. Not here: wasmtime, sockets, threads (`host/core` runs the loop).
+
+use warren_schemas::Timestamp;
+use warren_schemas::batch::Batch;
+
+/// How loud a line of a worker is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LogLevel {
+    /// Something is broken.
+    Error,
+    /// Something is odd.
+    Warn,
+    /// Something an operator wants to know.
+    Info,
+    /// Everything else.
+    Debug,
+}
+
+/// Why a Diffie-Hellman with the relay's onion key was refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum DhRefusal {
+    /// No private key of this epoch is held.
+    #[error("no onion key of this epoch")]
+    UnknownEpoch,
+    /// The point is not 32 bytes, or the shared secret came out as zero.
+    #[error("bad point")]
+    BadPoint,
+    /// Too many calls within a second.
+    #[error("rate limited")]
+    RateLimited,
+}
+
+/// What a worker may ask of its host. Mirrors `wit/worker.wit`.
+pub trait WorkerHost: Send {
+    /// Takes a line for the operator's log.
+    fn log(&mut self, level: LogLevel, line: &str);
+    /// Fills `bytes` from the operating system's randomness.
+    fn random(&mut self, bytes: &mut [u8]);
+    /// X25519 of the private onion key of `epoch` and `point`.
+    ///
+    /// # Errors
+    /// See [`DhRefusal`].
+    fn onion_dh(&mut self, epoch: u32, point: &[u8]) -> Result<[u8; 32], DhRefusal>;
+}
+
+/// What a worker did wrong. It is not called again after one; its circuits are dead.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerFault {
+    /// It trapped: a panic, an illegal memory access, a stack overflow.
+    #[error("{plugin} trapped in {call}: {detail}")]
+    Trap {
+        /// Which plugin.
+        plugin: String,
+        /// Which of its exports was running.
+        call: &'static str,
+        /// wasmtime's or the guest's own words.
+        detail: String,
+    },
+    /// It ran longer than its budget.
+    #[error("{plugin} was stopped in {call} after its limit of {limit_ms} ms")]
+    Deadline {
+        /// Which plugin.
+        plugin: String,
+        /// Which of its exports was running.
+        call: &'static str,
+        /// The budget that ran out, in milliseconds.
+        limit_ms: u64,
+    },
+    /// It asked for more memory than it may have.
+    #[error("{plugin} asked in {call} for more than its memory limit of {limit} bytes")]
+    Memory {
+        /// Which plugin.
+        plugin: String,
+        /// Which of its exports was running.
+        call: &'static str,
+        /// Bytes it may have.
+        limit: usize,
+    },
+    /// What it returned is not a batch, or too large.
+    #[error("{plugin} gave a bad answer in {call}: {detail}")]
+    Answer {
+        /// Which plugin.
+        plugin: String,
+        /// Which of its exports answered.
+        call: &'static str,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// It refused its configuration.
+    #[error("{plugin} refused its configuration: {detail}")]
+    Refused {
+        /// Which plugin.
+        plugin: String,
+        /// The plugin's own words.
+        detail: String,
+    },
+}
+
+/// One running worker: native or Wasm. Calls come from one thread at a time.
+///
+/// After a [`WorkerFault`] the worker must be dropped; a further call answers with a fault.
+pub trait Worker: Send {
+    /// Takes an encoded `TunnelConfig`.
+    ///
+    /// # Errors
+    /// When the worker refuses it or fails.
+    fn configure(&mut self, now: Timestamp, config: &[u8]) -> Result<(), WorkerFault>;
+
+    /// Takes an encoded `Request`.
+    ///
+    /// # Errors
+    /// When the worker fails.
+    fn control(&mut self, now: Timestamp, request: &[u8]) -> Result<Batch, WorkerFault>;
+
+    /// Takes a batch of `Received` and `Outgoing` slots.
+    ///
+    /// # Errors
+    /// When the worker fails.
+    fn data(&mut self, now: Timestamp, batch: Batch) -> Result<Batch, WorkerFault>;
+
+    /// The time that a batch asked for has come.
+    ///
+    /// # Errors
+    /// When the worker fails.
+    fn timeout(&mut self, now: Timestamp) -> Result<Batch, WorkerFault>;
+
+    /// Says goodbye on every circuit.
+    ///
+    /// # Errors
+    /// When the worker fails.
+    fn shutdown(&mut self, now: Timestamp, reason: u8) -> Result<Batch, WorkerFault>;
+}
+
+/// Makes workers of one plugin, one for each thread and after each fault.
+pub trait WorkerFactory: Send + Sync {
+    /// The plugin's name and version, for people.
+    fn name(&self) -> &str;
+
+    /// A new worker that has not been configured.
+    ///
+    /// # Errors
+    /// When it cannot be instantiated.
+    fn spawn(&self, host: Box<dyn WorkerHost>) -> Result<Box<dyn Worker>, WorkerFault>;
+}

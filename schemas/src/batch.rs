@@ -1,0 +1,383 @@
+//! A batch: the unit in which cells cross the boundary between host and worker.
+//!
+//! One FlatBuffers table with a vector of fixed structs and one payload region. The layout of
+//! an empty batch of each size is built once by the FlatBuffers builder; after that, slots and
+//! payload are written at offsets found in it, because the crate has no mutation API.
+//!
+//! Each slot that the host fills owns [`STRIDE`] bytes of the payload and its datagram starts
+//! [`HEADROOM`] bytes into them, so that layers can be put in front of it in place.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::OnceLock;
+
+use flatbuffers::{FlatBufferBuilder, InvalidFlatbuffer, VerifierOptions};
+
+use crate::CircuitHandle;
+use crate::Timestamp;
+use crate::generated::batch as fb;
+pub use crate::generated::batch::SlotKind;
+
+/// Payload bytes that each slot of a template owns.
+pub const STRIDE: usize = 1536;
+/// Free bytes in front of a slot's datagram.
+pub const HEADROOM: usize = 128;
+/// The most slots a batch of the host has.
+pub const MAX_SLOTS: usize = 64;
+/// The most bytes an answer of a worker may have: a full batch and as much again for messages.
+pub const MAX_ANSWER: usize = 4 * MAX_SLOTS * STRIDE;
+
+const SLOT_LEN: usize = 32;
+
+/// One slot, as plain values.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Slot {
+    /// What it holds or asks for.
+    pub kind: SlotKind,
+    /// `CircuitEnd` of a delivery, `DropReason` of a drop, else 0.
+    pub detail: u8,
+    /// Source or destination; the unspecified address where it has no meaning.
+    pub address: SocketAddr,
+    /// The circuit end; 0 where it has no meaning.
+    pub handle: CircuitHandle,
+    /// Where its bytes start in the payload.
+    pub offset: u32,
+    /// How many bytes it has.
+    pub length: u16,
+}
+
+impl Slot {
+    /// A slot that is skipped.
+    pub const EMPTY: Self = Self {
+        kind: SlotKind::Empty,
+        detail: 0,
+        address: SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0),
+        handle: CircuitHandle(0),
+        offset: 0,
+        length: 0,
+    };
+
+    fn to_bytes(self) -> [u8; SLOT_LEN] {
+        let (high, low) = halves(self.address.ip());
+        let mut bytes = [0; SLOT_LEN];
+        let fields: [(&[u8], usize); 8] = [
+            (&high.to_le_bytes(), 0),
+            (&low.to_le_bytes(), 8),
+            (&self.handle.0.to_le_bytes(), 16),
+            (&self.offset.to_le_bytes(), 20),
+            (&self.length.to_le_bytes(), 24),
+            (&self.address.port().to_le_bytes(), 26),
+            (&[self.kind.0], 28),
+            (&[self.detail], 29),
+        ];
+        for (value, at) in fields {
+            for (to, from) in bytes.iter_mut().skip(at).zip(value) {
+                *to = *from;
+            }
+        }
+        bytes
+    }
+}
+
+impl From<&fb::Slot> for Slot {
+    fn from(slot: &fb::Slot) -> Self {
+        Self {
+            kind: slot.kind(),
+            detail: slot.detail(),
+            address: SocketAddr::new(join(slot.address_high(), slot.address_low()), slot.port()),
+            handle: CircuitHandle(slot.handle()),
+            offset: slot.offset(),
+            length: slot.length(),
+        }
+    }
+}
+
+/// The two halves in which schemas hold an address: IPv4 as IPv4-mapped IPv6.
+#[must_use]
+pub fn halves(ip: IpAddr) -> (u64, u64) {
+    let bits = match ip {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().to_bits(),
+        IpAddr::V6(v6) => v6.to_bits(),
+    };
+    ((bits >> 64) as u64, bits as u64)
+}
+
+/// The address that `halves` took apart; IPv4-mapped becomes IPv4.
+#[must_use]
+pub fn join(high: u64, low: u64) -> IpAddr {
+    Ipv6Addr::from_bits((u128::from(high) << 64) | u128::from(low)).to_canonical()
+}
+
+/// Why bytes are not a batch.
+#[derive(Debug, thiserror::Error)]
+pub enum BatchError {
+    /// FlatBuffers' own verification failed.
+    #[error("not a FlatBuffers batch: {0}")]
+    Malformed(#[from] InvalidFlatbuffer),
+    /// A slot's bytes lie outside the payload.
+    #[error("slot {slot} names bytes {offset}+{length} of a payload of {payload}")]
+    Bounds {
+        /// Which slot.
+        slot: usize,
+        /// Its offset.
+        offset: usize,
+        /// Its length.
+        length: usize,
+        /// The payload's length.
+        payload: usize,
+    },
+    /// It has more bytes than [`MAX_ANSWER`].
+    #[error("{0} bytes, {MAX_ANSWER} allowed")]
+    TooLong(usize),
+}
+
+/// An owned batch whose layout is known, readable and writable in place.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    bytes: Vec<u8>,
+    layout: Layout,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Layout {
+    wake_at: usize,
+    slots: usize,
+    slot_count: usize,
+    payload: usize,
+    payload_len: usize,
+}
+
+impl Batch {
+    /// An empty batch that has room for at least `slots` slots, [`STRIDE`] payload bytes each.
+    /// Sizes are 1, 8 and [`MAX_SLOTS`]; more than that is given exactly.
+    #[must_use]
+    pub fn with_slots(slots: usize) -> Self {
+        static ONE: OnceLock<Batch> = OnceLock::new();
+        static FEW: OnceLock<Batch> = OnceLock::new();
+        static FULL: OnceLock<Batch> = OnceLock::new();
+        let template = match slots {
+            0 | 1 => ONE.get_or_init(|| Self::build(1, STRIDE)),
+            2..=8 => FEW.get_or_init(|| Self::build(8, 8 * STRIDE)),
+            9..=MAX_SLOTS => FULL.get_or_init(|| Self::build(MAX_SLOTS, MAX_SLOTS * STRIDE)),
+            more => return Self::build(more, more * STRIDE),
+        };
+        template.clone()
+    }
+
+    /// An empty batch of exactly `slots` slots over `payload` bytes.
+    #[must_use]
+    pub fn build(slots: usize, payload: usize) -> Self {
+        let mut builder = FlatBufferBuilder::with_capacity(payload + slots * SLOT_LEN + 64);
+        builder.force_defaults(true);
+        let empty = vec![fb::Slot::default(); slots];
+        let payload = builder.create_vector(&vec![0u8; payload]);
+        let slots = builder.create_vector(&empty);
+        let args = fb::BatchArgs { wake_at: 0, slots: Some(slots), payload: Some(payload) };
+        let root = fb::Batch::create(&mut builder, &args);
+        fb::finish_batch_buffer(&mut builder, root);
+        Self::trusted(builder.finished_data().to_vec())
+    }
+
+    /// Takes bytes that came from this side of the boundary's trusted half (the host, seen from
+    /// a worker): structure is checked, slots are not.
+    ///
+    /// # Errors
+    /// When FlatBuffers cannot verify them.
+    pub fn from_host(bytes: Vec<u8>) -> Result<Self, BatchError> {
+        let layout = Layout::of(&bytes)?;
+        Ok(Self { bytes, layout })
+    }
+
+    /// Takes bytes that a worker returned: structure, size and every slot's bounds are checked.
+    ///
+    /// # Errors
+    /// Says which of the three does not hold.
+    pub fn from_worker(bytes: Vec<u8>) -> Result<Self, BatchError> {
+        if bytes.len() > MAX_ANSWER {
+            return Err(BatchError::TooLong(bytes.len()));
+        }
+        let batch = Self::from_host(bytes)?;
+        for (index, slot) in batch.slots().enumerate() {
+            let (offset, length) = (slot.offset as usize, usize::from(slot.length));
+            if offset + length > batch.layout.payload_len {
+                let payload = batch.layout.payload_len;
+                return Err(BatchError::Bounds { slot: index, offset, length, payload });
+            }
+        }
+        Ok(batch)
+    }
+
+    fn trusted(bytes: Vec<u8>) -> Self {
+        let layout = Layout::of(&bytes).unwrap_or(Layout::NOTHING);
+        Self { bytes, layout }
+    }
+
+    /// The bytes that cross the boundary.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The bytes that cross the boundary, given away.
+    #[must_use]
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
+    /// How many slots there are, empty ones included.
+    #[must_use]
+    pub fn slot_count(&self) -> usize {
+        self.layout.slot_count
+    }
+
+    /// All slots in order, empty ones included.
+    pub fn slots(&self) -> impl Iterator<Item = Slot> + '_ {
+        (0..self.layout.slot_count).filter_map(|index| self.slot(index))
+    }
+
+    /// Slot `index`; none past the end.
+    #[must_use]
+    pub fn slot(&self, index: usize) -> Option<Slot> {
+        if index >= self.layout.slot_count {
+            return None;
+        }
+        let at = self.layout.slots + index * SLOT_LEN;
+        let bytes: &[u8; SLOT_LEN] = self.bytes.get(at..)?.first_chunk()?;
+        Some(Slot::from(&fb::Slot(*bytes)))
+    }
+
+    /// Writes slot `index`; past the end it does nothing.
+    pub fn set_slot(&mut self, index: usize, slot: Slot) {
+        if index >= self.layout.slot_count {
+            return;
+        }
+        let at = self.layout.slots + index * SLOT_LEN;
+        if let Some(bytes) = self.bytes.get_mut(at..at + SLOT_LEN) {
+            bytes.copy_from_slice(&slot.to_bytes());
+        }
+    }
+
+    /// The whole payload region.
+    #[must_use]
+    pub fn payload(&self) -> &[u8] {
+        let Layout { payload, payload_len, .. } = self.layout;
+        self.bytes.get(payload..payload + payload_len).unwrap_or_default()
+    }
+
+    /// The whole payload region, to work on.
+    pub fn payload_mut(&mut self) -> &mut [u8] {
+        let Layout { payload, payload_len, .. } = self.layout;
+        self.bytes.get_mut(payload..payload + payload_len).unwrap_or_default()
+    }
+
+    /// The bytes of a slot; empty when they lie outside the payload.
+    #[must_use]
+    pub fn bytes_of(&self, slot: &Slot) -> &[u8] {
+        let start = slot.offset as usize;
+        self.payload().get(start..start + usize::from(slot.length)).unwrap_or_default()
+    }
+
+    /// Puts `datagram` into slot `index` of a template, behind its headroom, and describes it.
+    /// Answers whether it fitted.
+    pub fn fill(&mut self, index: usize, kind: SlotKind, address: SocketAddr, handle: CircuitHandle, datagram: &[u8]) -> bool {
+        let offset = index * STRIDE + HEADROOM;
+        let room = STRIDE - HEADROOM;
+        let (Ok(at), Ok(length)) = (u32::try_from(offset), u16::try_from(datagram.len())) else {
+            return false;
+        };
+        if datagram.len() > room || index >= self.layout.slot_count {
+            return false;
+        }
+        let Some(to) = self.payload_mut().get_mut(offset..offset + datagram.len()) else {
+            return false;
+        };
+        to.copy_from_slice(datagram);
+        self.set_slot(index, Slot { kind, detail: 0, address, handle, offset: at, length });
+        true
+    }
+
+    /// When `timeout` is wanted; none for never.
+    #[must_use]
+    pub fn wake_at(&self) -> Option<Timestamp> {
+        let bytes = self.bytes.get(self.layout.wake_at..)?.first_chunk()?;
+        Some(u64::from_le_bytes(*bytes)).filter(|at| *at != 0).map(Timestamp::from_micros)
+    }
+
+    /// Asks for `timeout` at that time.
+    pub fn set_wake_at(&mut self, at: Option<Timestamp>) {
+        let value = at.map_or(0, Timestamp::as_micros).to_le_bytes();
+        if let Some(bytes) = self.bytes.get_mut(self.layout.wake_at..self.layout.wake_at + 8) {
+            bytes.copy_from_slice(&value);
+        }
+    }
+}
+
+impl Layout {
+    const NOTHING: Self = Self { wake_at: 0, slots: 0, slot_count: 0, payload: 0, payload_len: 0 };
+
+    fn of(bytes: &[u8]) -> Result<Self, BatchError> {
+        let options = VerifierOptions { max_depth: 2, max_tables: 1, max_apparent_size: MAX_ANSWER * 2, ..Default::default() };
+        let batch = fb::root_as_batch_with_opts(&options, bytes)?;
+        let start = bytes.as_ptr() as usize;
+        let payload = batch.payload().bytes();
+        let slots = batch.slots().bytes();
+        let table = batch._tab.loc();
+        let wake_at = batch._tab.vtable().get(fb::Batch::VT_WAKE_AT);
+        Ok(Self {
+            wake_at: if wake_at == 0 { bytes.len() } else { table + usize::from(wake_at) },
+            slots: slots.as_ptr() as usize - start,
+            slot_count: slots.len() / SLOT_LEN,
+            payload: payload.as_ptr() as usize - start,
+            payload_len: payload.len(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address() -> SocketAddr {
+        "192.0.2.7:4500".parse().unwrap()
+    }
+
+    #[test]
+    fn slots_and_payload_are_written_in_place() {
+        for count in [1, 3, 8, 9, 64, 100] {
+            let mut batch = Batch::with_slots(count);
+            assert!(batch.slot_count() >= count);
+            assert!(batch.fill(count - 1, SlotKind::Received, address(), CircuitHandle(5), b"a cell"));
+            batch.set_wake_at(Some(Timestamp::from_micros(99)));
+            let back = Batch::from_worker(batch.into_bytes()).unwrap();
+            let slot = back.slot(count - 1).unwrap();
+            assert_eq!(slot.address, address());
+            assert_eq!(slot.handle, CircuitHandle(5));
+            assert_eq!(back.bytes_of(&slot), b"a cell");
+            assert_eq!(back.wake_at(), Some(Timestamp::from_micros(99)));
+        }
+    }
+
+    #[test]
+    fn a_datagram_too_large_for_its_slot_is_refused() {
+        let mut batch = Batch::with_slots(1);
+        assert!(!batch.fill(0, SlotKind::Received, address(), CircuitHandle(0), &[0; STRIDE]));
+        assert!(!batch.fill(1, SlotKind::Received, address(), CircuitHandle(0), b"x"));
+    }
+
+    #[test]
+    fn a_slot_outside_the_payload_is_refused_from_a_worker() {
+        let mut batch = Batch::with_slots(1);
+        batch.set_slot(0, Slot { kind: SlotKind::Send, offset: STRIDE as u32, length: 1, ..Slot::EMPTY });
+        let error = Batch::from_worker(batch.into_bytes()).unwrap_err();
+        assert!(matches!(error, BatchError::Bounds { slot: 0, .. }), "{error}");
+    }
+
+    #[test]
+    fn every_truncation_and_garbage_is_refused_without_panic() {
+        let bytes = Batch::with_slots(1).into_bytes();
+        for length in 0..bytes.len() {
+            drop(Batch::from_worker(bytes[..length].to_vec()));
+        }
+        assert!(Batch::from_worker(vec![0xff; 256]).is_err());
+        assert!(Batch::from_worker(Vec::new()).is_err());
+    }
+}

@@ -1,0 +1,43 @@
+//! The bytes of Warren: what host and workers, and node and node, say to each other.
+//!
+//! Holds the FlatBuffers schemas' generated code (`fbs/`), the header of a datagram, the ids
+//! and the time type that every room shares. It is not the protocol's behaviour (that is
+//! `plugins/tunnel`) and does no I/O; it compiles natively and into a worker.
+
+pub mod batch;
+pub mod cell;
+pub mod control;
+pub mod descriptor;
+mod ids;
+pub mod stream;
+mod time;
+
+pub use ids::{CircuitHandle, CircuitId, LinkId, PeerId, RequestId};
+pub use time::Timestamp;
+
+/// Code that `flatc` wrote from `fbs/`; `cargo xtask tidy` checks that it is current.
+#[expect(
+    missing_docs,
+    unreachable_pub,
+    clippy::all,
+    clippy::allow_attributes,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "generated"
+)]
+pub mod generated {
+    #[path = "batch_generated.rs"]
+    mod batch_generated;
+    #[path = "control_generated.rs"]
+    mod control_generated;
+    #[path = "descriptor_generated.rs"]
+    mod descriptor_generated;
+    #[path = "stream_generated.rs"]
+    mod stream_generated;
+
+    pub use batch_generated::warren::batch;
+    pub use control_generated::warren::control;
+    pub use descriptor_generated::warren::descriptor;
+    pub use stream_generated::warren::stream;
+}
