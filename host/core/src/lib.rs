@@ -1,1 +1,261 @@
-//! Placeholder.
+//! The per-core loop: socket → dispatch → worker → actions, and the circuits it carries.
+//!
+//! Each worker thread has one current-thread runtime, one UDP socket, one worker (Wasm or native),
+//! one QUIC endpoint and the exit sockets of its circuits. One more task, the keeper, decides which
+//! circuits are wanted and hands each dial to the thread that has one. `core` reads the clock for
+//! everybody. Not here: what a cell means (`plugins/tunnel`), which path is taken (`circuits`),
+//! what an exit allows (`exit`).
+
+mod clock;
+mod descriptor;
+mod dialer;
+mod direct;
+mod ends;
+mod host;
+mod intake;
+mod keeper;
+mod last_hop;
+mod messages;
+mod thread;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::{mpsc, oneshot};
+use warren_ports::status::Status;
+use warren_ports::{Clock, Datagrams, Dial, Isolation};
+use warren_schemas::PeerId;
+use warren_schemas::control::{Limits, OnionKey, TunnelConfig};
+use warren_schemas::descriptor::{Descriptor, SignedDescriptor};
+use warren_workers::WorkerFactory;
+use zeroize::Zeroizing;
+
+pub use clock::SystemClock;
+pub use descriptor::LIFETIME as DESCRIPTOR_LIFETIME;
+use dialer::Dialer;
+pub use host::OnionSecret;
+use keeper::Keeper;
+use messages::{ToKeeper, ToWorker};
+use thread::Gauge;
+
+/// Messages a worker thread may have waiting. When its mailbox is full, an ask fails with a limit
+/// and a handed-over datagram is dropped and counted.
+const MAILBOX: usize = 4096;
+/// Messages the keeper may have waiting; tasks wait when it is full, worker threads keep theirs.
+const KEEPER_QUEUE: usize = 8192;
+/// How often a worker tells its counts, in microseconds.
+const SYNC_PERIOD: u64 = 1_000_000;
+
+/// What a node is made of.
+pub struct CoreConfig {
+    /// UDP address for tunnel datagrams; port 0 takes any.
+    pub listen: SocketAddr,
+    /// Addresses to put into the descriptor; empty takes the bound one.
+    pub advertise: Vec<SocketAddr>,
+    /// Worker threads, 1 to 255; 0 is taken as 1.
+    pub workers: u8,
+    /// Whether each thread keeps to one core.
+    pub pin: bool,
+    /// Ed25519 secret of the node's id.
+    pub identity: Zeroizing<[u8; 32]>,
+    /// Ed25519 secret that the node proves as a last hop.
+    pub stream_key: Zeroizing<[u8; 32]>,
+    /// The relay's onion keys, newest first; empty for a client.
+    pub onion_keys: Vec<OnionSecret>,
+    /// Whether it carries other nodes' circuits.
+    pub relay: bool,
+    /// Its policy as an exit, if it is one.
+    pub exit: Option<warren_exit::Policy>,
+    /// Lets descriptors name private addresses (labs).
+    pub allow_private: bool,
+    /// Bounds as a relay.
+    pub limits: Limits,
+    /// How paths are chosen.
+    pub rules: warren_circuits::Rules,
+    /// Key of whoever runs it, put into the descriptor.
+    pub operator: Option<[u8; 32]>,
+    /// Makes the workers.
+    pub factory: Arc<dyn WorkerFactory>,
+}
+
+/// Why a node does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The tunnel socket could not be opened.
+    #[error("opening the tunnel socket: {0}")]
+    Socket(#[from] warren_net::Error),
+    /// The QUIC endpoint could not be made.
+    #[error("making the stream endpoint: {0}")]
+    Streams(#[from] warren_streams::Error),
+    /// A worker could not be made or refused its configuration.
+    #[error("starting worker {index}: {fault}")]
+    Worker {
+        /// Which.
+        index: u8,
+        /// Why.
+        fault: warren_workers::WorkerFault,
+    },
+    /// A thread or runtime could not be made.
+    #[error("starting a worker thread: {0}")]
+    Thread(#[source] io::Error),
+}
+
+/// A running node's tunnels.
+pub struct Core {
+    keeper: mpsc::Sender<ToKeeper>,
+    workers: Vec<mpsc::Sender<ToWorker>>,
+    threads: Mutex<Vec<std::thread::JoinHandle<()>>>,
+    dialer: Arc<Dialer>,
+    clock: Arc<dyn Clock>,
+    secrets: Arc<host::OnionSecrets>,
+    author: descriptor::Author,
+    tunnel: TunnelConfig,
+    address: SocketAddr,
+}
+
+/// Opens the sockets, starts the threads and the keeper. Must be called within a tokio runtime,
+/// on which the keeper runs.
+///
+/// # Errors
+/// See [`Error`]. Threads that did start end by themselves.
+pub fn start(config: CoreConfig, clock: Arc<dyn Clock>) -> Result<Core, Error> {
+    let workers = config.workers.max(1);
+    let sockets = thread::bind(config.listen, workers)?;
+    let address = sockets.first().map_or(config.listen, warren_net::Socket::local_addr);
+    let own = if config.advertise.is_empty() { vec![address] } else { config.advertise.clone() };
+    let author = descriptor::Author::new(&config, own.clone());
+    let secrets = Arc::new(host::OnionSecrets::new(config.onion_keys.clone()));
+    let tunnel = tunnel_config(&config, workers, author.peer_id(), own);
+    let (keeper, keeper_inbox) = mpsc::channel(KEEPER_QUEUE);
+    let (mailboxes, inboxes): (Vec<_>, Vec<_>) = (0..workers).map(|_| mpsc::channel(MAILBOX)).unzip();
+    let gauges: Vec<_> = (0..workers).map(|_| Arc::new(Gauge::new(config.factory.name()))).collect();
+    let cores = if config.pin { core_affinity::get_core_ids().unwrap_or_default() } else { Vec::new() };
+    let mut threads = Vec::new();
+    for (((index, socket), mailbox), gauge) in (0..workers).zip(sockets).zip(inboxes).zip(&gauges) {
+        threads.push(thread::start(thread::Parts {
+            index,
+            socket,
+            mailbox,
+            neighbours: mailboxes.clone(),
+            keeper: keeper.clone(),
+            clock: Arc::clone(&clock),
+            tunnel: TunnelConfig { worker_index: index, ..tunnel.clone() },
+            secrets: Arc::clone(&secrets),
+            factory: Arc::clone(&config.factory),
+            stream_key: config.relay.then(|| config.stream_key.clone()),
+            exit: config.exit.clone(),
+            gauge: Arc::clone(gauge),
+            core: cores.get(usize::from(index) % cores.len().max(1)).copied(),
+        })?);
+    }
+    let policy = Keeper::new(config.rules, keeper_inbox, mailboxes.clone(), gauges, Arc::clone(&clock));
+    tokio::spawn(policy.run());
+    Ok(Core {
+        dialer: Arc::new(Dialer::new(keeper.clone(), Arc::clone(&clock))),
+        keeper,
+        workers: mailboxes,
+        threads: Mutex::new(threads),
+        clock,
+        secrets,
+        author,
+        tunnel,
+        address,
+    })
+}
+
+fn tunnel_config(
+    config: &CoreConfig,
+    workers: u8,
+    peer_id: PeerId,
+    own_addresses: Vec<SocketAddr>,
+) -> TunnelConfig {
+    TunnelConfig {
+        worker_index: 0,
+        workers,
+        peer_id,
+        onion_keys: config.onion_keys.iter().map(OnionSecret::public).collect(),
+        relay: config.relay,
+        exit: config.exit.is_some(),
+        allow_private: config.allow_private,
+        own_addresses,
+        limits: config.limits,
+        cookie_key: host::random_bytes(),
+        sync_period: SYNC_PERIOD,
+    }
+}
+
+impl Core {
+    /// The node's id.
+    #[must_use]
+    pub fn peer_id(&self) -> PeerId {
+        self.author.peer_id()
+    }
+
+    /// Where it takes tunnel datagrams.
+    #[must_use]
+    pub fn tunnel_address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Opens TCP connections through circuits.
+    #[must_use]
+    pub fn dialer(&self) -> Arc<dyn Dial> {
+        Arc::clone(&self.dialer) as _
+    }
+
+    /// Opens UDP associations through circuits.
+    #[must_use]
+    pub fn datagrams(&self) -> Arc<dyn Datagrams> {
+        Arc::clone(&self.dialer) as _
+    }
+
+    /// A fresh descriptor of this node; none when it is no relay. Publish it again before half of
+    /// [`DESCRIPTOR_LIFETIME`] is over.
+    #[must_use]
+    pub fn descriptor(&self) -> Option<SignedDescriptor> {
+        self.author.write(self.clock.now())
+    }
+
+    /// Takes a relay's verified descriptor.
+    pub async fn handle_descriptor(&self, signed: SignedDescriptor, descriptor: Descriptor) {
+        drop(self.keeper.send(ToKeeper::Relay(Box::new(descriptor), signed)).await);
+    }
+
+    /// Asks for circuits of this isolation to be ready; to be said again now and then.
+    pub async fn want(&self, isolation: Isolation) {
+        drop(self.keeper.send(ToKeeper::Want(isolation)).await);
+    }
+
+    /// Replaces the relay's onion keys, newest first.
+    pub async fn set_onion_keys(&self, secrets: Vec<OnionSecret>) {
+        let keys: Vec<OnionKey> = secrets.iter().map(OnionSecret::public).collect();
+        self.author.set_onion_key(keys.first().copied());
+        self.secrets.replace(secrets);
+        for (index, worker) in (0u8..).zip(&self.workers) {
+            let config =
+                TunnelConfig { worker_index: index, onion_keys: keys.clone(), ..self.tunnel.clone() };
+            drop(worker.send(ToWorker::Configure(Box::new(config))).await);
+        }
+    }
+
+    /// What there is to say of circuits and workers; the caller fills in what other rooms know.
+    pub async fn status(&self) -> Status {
+        let (answer, status) = oneshot::channel();
+        drop(self.keeper.send(ToKeeper::Status(answer)).await);
+        let mut status = status.await.unwrap_or_default();
+        status.peer_id = self.peer_id().to_string();
+        status.tunnel_addresses = vec![self.address.to_string()];
+        status
+    }
+
+    /// Says goodbye on every circuit and waits for the threads to end.
+    pub async fn shutdown(&self) {
+        drop(self.keeper.send(ToKeeper::Shutdown).await);
+        for worker in &self.workers {
+            drop(worker.send(ToWorker::Shutdown).await);
+        }
+        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        drop(tokio::task::spawn_blocking(move || threads.into_iter().for_each(|thread| drop(thread.join()))).await);
+    }
+}

@@ -69,6 +69,18 @@ pub enum DialError {
     Failed,
 }
 
+impl From<&io::Error> for DialError {
+    fn from(error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::ConnectionRefused => Self::Refused,
+            io::ErrorKind::TimedOut => Self::TimedOut,
+            io::ErrorKind::NetworkUnreachable => Self::NetworkUnreachable,
+            io::ErrorKind::HostUnreachable | io::ErrorKind::NotFound => Self::HostUnreachable,
+            _ => Self::Failed,
+        }
+    }
+}
+
 /// Runs with the outcome of a dial, on the thread that owns the circuit.
 pub type DialJob = Box<dyn FnOnce(Result<BoxStream, DialError>) -> BoxFuture<'static, ()> + Send>;
 

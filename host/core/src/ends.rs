@@ -1,0 +1,87 @@
+//! The originator's ends of the circuits of one worker thread: their QUIC connections and streams.
+
+use std::collections::HashMap;
+
+use tokio::sync::mpsc;
+use warren_ports::DialError;
+use warren_schemas::CircuitHandle;
+use warren_streams::Connection;
+
+use crate::messages::{Ask, ToKeeper, What};
+
+/// Connections by the circuit they use now.
+pub(crate) struct Ends {
+    worker: u8,
+    keeper: mpsc::Sender<ToKeeper>,
+    connections: HashMap<CircuitHandle, Connection>,
+}
+
+impl Ends {
+    pub(crate) fn new(worker: u8, keeper: mpsc::Sender<ToKeeper>) -> Self {
+        Self { worker, keeper, connections: HashMap::new() }
+    }
+
+    /// A circuit's last hop proved itself on this connection.
+    pub(crate) fn insert(&mut self, handle: CircuitHandle, connection: Connection) {
+        self.connections.insert(handle, connection);
+    }
+
+    /// The circuit is gone and nothing takes its place.
+    pub(crate) fn remove(&mut self, handle: CircuitHandle) -> Option<Connection> {
+        self.connections.remove(&handle)
+    }
+
+    /// All of them, when the worker is lost.
+    pub(crate) fn clear(&mut self) -> Vec<CircuitHandle> {
+        self.connections.drain().map(|(handle, _)| handle).collect()
+    }
+
+    /// Moves the connection of circuit `from` to circuit `to`. The connection `to` had is closed.
+    pub(crate) fn migrate(&mut self, from: CircuitHandle, to: CircuitHandle) {
+        if let Some(connection) = self.connections.remove(&from) {
+            connection.migrate(to);
+            self.connections.insert(to, connection);
+        }
+    }
+
+    /// Does on the circuit what was asked for. Runs as a task; an ask whose connection died before
+    /// the exit was reached goes back to the keeper, because nothing was sent yet.
+    pub(crate) fn open(&self, handle: CircuitHandle, ask: Ask) {
+        let (worker, keeper) = (self.worker, self.keeper.clone());
+        let connection = self.connections.get(&handle).cloned();
+        tokio::spawn(async move {
+            match connection {
+                Some(connection) if !connection.is_closed() => serve(&connection, ask, &keeper).await,
+                _ => give_back(ask, &keeper).await,
+            }
+            drop(keeper.send(ToKeeper::StreamEnded { worker, handle }).await);
+        });
+    }
+}
+
+async fn serve(connection: &Connection, ask: Ask, keeper: &mpsc::Sender<ToKeeper>) {
+    let Ask { isolation, what, deadline } = ask;
+    match what {
+        What::Connect { target, job } => match connection.open(&target).await {
+            Err(DialError::CircuitLost) => {
+                give_back(Ask { isolation, what: What::Connect { target, job }, deadline }, keeper).await;
+            }
+            outcome => job(outcome.map(|stream| Box::new(stream) as _)).await,
+        },
+        What::Associate { answer } => match connection.associate().await {
+            Err(DialError::CircuitLost) => {
+                give_back(Ask { isolation, what: What::Associate { answer }, deadline }, keeper).await;
+            }
+            outcome => {
+                drop(answer.send(outcome.map(|association| Box::new(association) as _)));
+                connection.closed().await;
+            }
+        },
+    }
+}
+
+async fn give_back(ask: Ask, keeper: &mpsc::Sender<ToKeeper>) {
+    if let Err(mpsc::error::SendError(ToKeeper::Ask(ask))) = keeper.send(ToKeeper::Ask(ask)).await {
+        ask.fail(DialError::CircuitLost).await;
+    }
+}

@@ -1,0 +1,216 @@
+//! The keeper: one task that decides which circuits there are and who uses which.
+//!
+//! It owns the policy (`host/circuits`), sends its commands to the worker threads and parks what
+//! asks for a circuit until one stands. It never touches a cell.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use warren_circuits::{CircuitRef, Circuits, Command, Rules};
+use warren_ports::status::{CircuitStatus, Status, WorkerStatus};
+use warren_ports::{Clock, DialError, Isolation};
+use warren_schemas::control::{CloseReason, Request, Sync};
+use warren_schemas::{CircuitHandle, PeerId, RequestId, Timestamp};
+
+use crate::host::random_bytes;
+use crate::messages::{Ask, ToKeeper, ToWorker};
+use crate::thread::Gauge;
+
+/// Asks that may wait for a circuit; one more fails at once.
+const MAX_PARKED: usize = 4096;
+
+/// The task's state.
+pub(crate) struct Keeper {
+    circuits: Circuits,
+    inbox: mpsc::Receiver<ToKeeper>,
+    workers: Vec<mpsc::Sender<ToWorker>>,
+    gauges: Vec<Arc<Gauge>>,
+    counts: HashMap<u8, Sync>,
+    clock: Arc<dyn Clock>,
+    parked: VecDeque<Ask>,
+    exit_keys: HashMap<(u8, CircuitHandle), PeerId>,
+}
+
+impl Keeper {
+    pub(crate) fn new(
+        rules: Rules,
+        inbox: mpsc::Receiver<ToKeeper>,
+        workers: Vec<mpsc::Sender<ToWorker>>,
+        gauges: Vec<Arc<Gauge>>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self {
+            circuits: Circuits::new(rules, u64::from_le_bytes(random_bytes())),
+            inbox,
+            workers,
+            gauges,
+            counts: HashMap::new(),
+            clock,
+            parked: VecDeque::new(),
+            exit_keys: HashMap::new(),
+        }
+    }
+
+    /// Runs until told to stop or everybody who could ask is gone.
+    pub(crate) async fn run(mut self) {
+        loop {
+            let wake = self.next_wake();
+            let message = tokio::select! {
+                message = self.inbox.recv() => message,
+                () = tokio::time::sleep(wake) => {
+                    self.handle_time().await;
+                    continue;
+                }
+            };
+            match message {
+                None | Some(ToKeeper::Shutdown) => break,
+                Some(message) => self.handle(message).await,
+            }
+            self.carry_out();
+        }
+        for ask in self.parked {
+            ask.fail(DialError::Failed).await;
+        }
+    }
+
+    fn next_wake(&self) -> Duration {
+        let now = self.clock.now();
+        let parked = self.parked.iter().map(|ask| ask.deadline);
+        let next = self.circuits.poll_timeout().into_iter().chain(parked).min();
+        let wait = next.map_or(Duration::from_secs(1), |at| at.since(now));
+        wait.clamp(Duration::from_millis(1), Duration::from_secs(1))
+    }
+
+    async fn handle_time(&mut self) {
+        let now = self.clock.now();
+        self.circuits.handle_timeout(now);
+        self.carry_out();
+        self.give_up(now).await;
+    }
+
+    async fn handle(&mut self, message: ToKeeper) {
+        let now = self.clock.now();
+        match message {
+            ToKeeper::Ask(ask) => self.handle_ask(now, ask).await,
+            ToKeeper::Want(isolation) => self.circuits.want(now, &isolation),
+            ToKeeper::Relay(descriptor, signed) => self.circuits.handle_relay(now, *descriptor, signed),
+            ToKeeper::Ready { request, worker, handle } => {
+                self.circuits.handle_ready(now, request, worker, handle);
+                self.serve_parked(now).await;
+            }
+            ToKeeper::Failed { request, reason, hop } => {
+                tracing::debug!(hop, reason = ?reason, "circuit failed");
+                self.circuits.handle_failed(now, request, reason, hop);
+            }
+            ToKeeper::Dead { worker, handle, reason } => self.handle_dead(now, worker, handle, reason),
+            ToKeeper::WorkerLost { worker } => self.circuits.handle_worker_lost(now, worker),
+            ToKeeper::StreamEnded { worker, handle } => self.circuits.streams_changed(worker, handle, -1),
+            ToKeeper::Counts { worker, sync } => drop(self.counts.insert(worker, sync)),
+            ToKeeper::Status(answer) => drop(answer.send(self.status(now))),
+            ToKeeper::Shutdown => {}
+        }
+    }
+
+    async fn handle_ask(&mut self, now: Timestamp, ask: Ask) {
+        self.circuits.want(now, &ask.isolation);
+        match self.circuits.select(&ask.isolation) {
+            Some(circuit) => self.open(&circuit, ask).await,
+            None if self.parked.len() < MAX_PARKED => self.parked.push_back(ask),
+            None => ask.fail(DialError::Limit).await,
+        }
+    }
+
+    async fn open(&mut self, circuit: &CircuitRef, ask: Ask) {
+        let (worker, handle) = (circuit.worker, circuit.handle);
+        self.circuits.streams_changed(worker, handle, 1);
+        if let Err(ToWorker::Open { ask, .. }) = self.send(worker, ToWorker::Open { handle, ask }) {
+            self.circuits.streams_changed(worker, handle, -1);
+            ask.fail(DialError::Limit).await;
+        }
+    }
+
+    /// Never waits: a worker thread waits for nobody either, so neither can hold the other up.
+    fn send(&self, worker: u8, message: ToWorker) -> Result<(), ToWorker> {
+        match self.workers.get(usize::from(worker)) {
+            Some(mailbox) => mailbox.try_send(message).map_err(mpsc::error::TrySendError::into_inner),
+            None => Err(message),
+        }
+    }
+
+    async fn serve_parked(&mut self, now: Timestamp) {
+        for ask in std::mem::take(&mut self.parked) {
+            self.handle_ask(now, ask).await;
+        }
+    }
+
+    /// Fails what waited too long, with the rule that stands in its way.
+    async fn give_up(&mut self, now: Timestamp) {
+        let (late, waiting) = std::mem::take(&mut self.parked).into_iter().partition(|ask| ask.deadline <= now);
+        self.parked = waiting;
+        let late: VecDeque<Ask> = late;
+        if late.is_empty() {
+            return;
+        }
+        let reasons = self.circuits.waiting(now);
+        for ask in late {
+            let reason = reasons.iter().find(|(isolation, _)| *isolation == ask.isolation);
+            let text = reason.map_or_else(|| "none stood in time".to_owned(), |(_, why)| why.to_string());
+            ask.fail(DialError::NoCircuit(text)).await;
+        }
+    }
+
+    /// A dead circuit's connection moves to another circuit with the same last hop, if one stands
+    /// on the same worker; else its streams are reset by the thread that owns it.
+    fn handle_dead(&mut self, now: Timestamp, worker: u8, handle: CircuitHandle, reason: CloseReason) {
+        self.circuits.handle_dead(now, worker, handle, reason);
+    }
+
+    fn carry_out(&mut self) {
+        while let Some(command) = self.circuits.poll_command() {
+            match command {
+                Command::Build { request, worker, hops, exit_key, .. } => {
+                    if self.send(worker, ToWorker::Build { request, hops, exit_key }).is_err() {
+                        let now = self.clock.now();
+                        self.circuits.handle_failed(now, request, CloseReason::Limit, 0);
+                    }
+                }
+                Command::Close { worker, handle, reason } => {
+                    let request = Request::Circuit { handle, reason };
+                    drop(self.send(worker, ToWorker::Request(RequestId::default(), request)));
+                }
+            }
+        }
+    }
+
+    fn status(&self, now: Timestamp) -> Status {
+        let (relays_known, exits_known) = self.circuits.relays();
+        let waiting = self.circuits.waiting(now);
+        Status {
+            relays_known,
+            exits_known,
+            waiting: waiting.iter().map(|(isolation, why)| format!("{} hops: {why}", isolation.hops)).collect(),
+            workers: self.worker_statuses(),
+            ..Status::default()
+        }
+    }
+
+    fn worker_statuses(&self) -> Vec<WorkerStatus> {
+        let statuses = (0u8..).zip(&self.gauges).map(|(index, gauge)| {
+            let counts = self.counts.get(&index).cloned().unwrap_or_default();
+            WorkerStatus {
+                index,
+                plugin: gauge.plugin().to_owned(),
+                restarts: gauge.restarts(),
+                relayed_circuits: counts.relayed_circuits,
+                cells_relayed: counts.cells_relayed,
+                bytes_relayed: counts.bytes_relayed,
+                drops: counts.drops.iter().map(|(_, count)| count).sum(),
+                links: counts.links,
+                cpu_s: gauge.cpu_s(),
+            }
+        });
+        statuses.collect()
+    }
+}

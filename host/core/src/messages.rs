@@ -1,0 +1,81 @@
+//! What the keeper and the worker threads say to each other.
+
+use std::net::SocketAddr;
+
+use tokio::sync::oneshot;
+use warren_ports::status::Status;
+use warren_ports::{Association, DialError, DialJob, Isolation, Target};
+use warren_schemas::control::{CloseReason, Request, Sync, TunnelConfig};
+use warren_schemas::descriptor::{Descriptor, SignedDescriptor};
+use warren_schemas::{CircuitHandle, RequestId, Timestamp};
+use warren_streams::Connection;
+
+/// To a worker thread.
+pub(crate) enum ToWorker {
+    /// Make a circuit; its last hop must prove `exit_key`.
+    Build { request: RequestId, hops: Vec<SignedDescriptor>, exit_key: [u8; 32] },
+    /// Ask the worker for something that is not a circuit.
+    Request(RequestId, Request),
+    /// Use this circuit for that.
+    Open { handle: CircuitHandle, ask: Ask },
+    /// The last hop of a new circuit proved itself on this connection, or did not.
+    Attach { request: RequestId, handle: CircuitHandle, connected: Option<Connection> },
+    /// Move the connection of a dead circuit to this one, which has the same last hop.
+    Migrate { from: CircuitHandle, to: CircuitHandle },
+    /// A datagram that another thread's socket got.
+    Datagram { source: SocketAddr, bytes: Box<[u8]> },
+    /// The configuration changed.
+    Configure(Box<TunnelConfig>),
+    /// Say goodbye and end.
+    Shutdown,
+}
+
+/// To the keeper.
+pub(crate) enum ToKeeper {
+    /// Somebody wants to reach something.
+    Ask(Ask),
+    /// Circuits of this isolation should be kept ready.
+    Want(Isolation),
+    /// A relay's words.
+    Relay(Box<Descriptor>, SignedDescriptor),
+    /// A circuit stands and its last hop proved itself.
+    Ready { request: RequestId, worker: u8, handle: CircuitHandle },
+    /// A circuit could not be made.
+    Failed { request: RequestId, reason: CloseReason, hop: u8 },
+    /// A circuit is gone. `live` says whether streams are still open on its connection.
+    Dead { worker: u8, handle: CircuitHandle, reason: CloseReason },
+    /// A worker was replaced; all its circuits are gone.
+    WorkerLost { worker: u8 },
+    /// A stream on a circuit ended.
+    StreamEnded { worker: u8, handle: CircuitHandle },
+    /// A worker's counts.
+    Counts { worker: u8, sync: Sync },
+    /// What there is to say of circuits.
+    Status(oneshot::Sender<Status>),
+    /// End.
+    Shutdown,
+}
+
+/// Something to be done on a circuit.
+pub(crate) struct Ask {
+    pub(crate) isolation: Isolation,
+    pub(crate) what: What,
+    /// When to give up waiting for a circuit.
+    pub(crate) deadline: Timestamp,
+}
+
+/// What is to be done.
+pub(crate) enum What {
+    Connect { target: Target, job: DialJob },
+    Associate { answer: oneshot::Sender<Result<Box<dyn Association>, DialError>> },
+}
+
+impl Ask {
+    /// Tells whoever asked that it did not work.
+    pub(crate) async fn fail(self, error: DialError) {
+        match self.what {
+            What::Connect { job, .. } => job(Err(error)).await,
+            What::Associate { answer } => drop(answer.send(Err(error))),
+        }
+    }
+}

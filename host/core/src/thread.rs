@@ -1,0 +1,282 @@
+//! A worker thread: one socket, one worker, one QUIC endpoint, one loop.
+//!
+//! Each turn waits for anything to do, gathers at most one batch from the socket, from other
+//! threads and from the QUIC endpoint, hands it to the worker in one call and carries out what
+//! comes back. Nothing here blocks but the wait: what cannot be sent at once waits in bounded
+//! queues of the rooms it belongs to.
+
+mod carry;
+mod gauge;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use warren_exit::Exit;
+use warren_net::{ReceiveBuffers, Socket};
+use warren_ports::Clock;
+use warren_schemas::control::TunnelConfig;
+use warren_schemas::{RequestId, Timestamp};
+use warren_streams::{CircuitPort, Endpoint, Settings};
+use warren_workers::{Seat, WorkerFactory};
+use zeroize::Zeroizing;
+
+use crate::Error;
+use crate::ends::Ends;
+use crate::host::{Host, OnionSecrets};
+use crate::intake::Intake;
+use crate::last_hop;
+use crate::messages::{ToKeeper, ToWorker};
+use carry::Builds;
+pub(crate) use gauge::Gauge;
+
+/// The longest the loop sleeps, so that its counts stay fresh.
+const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+
+/// What a thread is started with.
+pub(crate) struct Parts {
+    pub(crate) index: u8,
+    pub(crate) socket: Socket,
+    pub(crate) mailbox: mpsc::Receiver<ToWorker>,
+    /// Mailboxes of all threads, this one's included, by index.
+    pub(crate) neighbours: Vec<mpsc::Sender<ToWorker>>,
+    pub(crate) keeper: mpsc::Sender<ToKeeper>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) tunnel: TunnelConfig,
+    pub(crate) secrets: Arc<OnionSecrets>,
+    pub(crate) factory: Arc<dyn WorkerFactory>,
+    pub(crate) stream_key: Option<Zeroizing<[u8; 32]>>,
+    pub(crate) exit: Option<warren_exit::Policy>,
+    pub(crate) gauge: Arc<Gauge>,
+    /// The core to keep to.
+    pub(crate) core: Option<core_affinity::CoreId>,
+}
+
+/// Starts the thread and waits until its worker is configured.
+///
+/// # Errors
+/// When the thread, its endpoint or its worker cannot be made.
+pub(crate) fn start(parts: Parts) -> Result<std::thread::JoinHandle<()>, Error> {
+    let (ready, started) = sync_channel(1);
+    let name = format!("warren-worker-{}", parts.index);
+    let body = move || {
+        if let Some(core) = parts.core {
+            core_affinity::set_for_current(core);
+        }
+        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => return drop(ready.send(Err(Error::Thread(error)))),
+        };
+        runtime.block_on(async move {
+            match WorkerLoop::new(parts) {
+                Ok(worker_loop) => {
+                    drop(ready.send(Ok(())));
+                    worker_loop.run().await;
+                }
+                Err(error) => drop(ready.send(Err(error))),
+            }
+        });
+        runtime.shutdown_timeout(Duration::from_millis(200));
+    };
+    let handle = std::thread::Builder::new().name(name).spawn(body).map_err(Error::Thread)?;
+    match started.recv() {
+        Ok(Ok(())) => Ok(handle),
+        Ok(Err(error)) => Err(error),
+        Err(_) => Err(Error::Thread(io::Error::other("the thread ended while starting"))),
+    }
+}
+
+/// The state of the loop.
+struct WorkerLoop {
+    index: u8,
+    socket: Socket,
+    buffers: ReceiveBuffers,
+    mailbox: mpsc::Receiver<ToWorker>,
+    neighbours: Vec<mpsc::Sender<ToWorker>>,
+    outbox: carry::Outbox,
+    clock: Arc<dyn Clock>,
+    seat: Seat,
+    endpoint: Endpoint,
+    port: CircuitPort,
+    ends: Ends,
+    builds: Builds,
+    intake: Intake,
+    wake_at: Option<Timestamp>,
+    gauge: Arc<Gauge>,
+    stopping: bool,
+}
+
+impl WorkerLoop {
+    fn new(parts: Parts) -> Result<Self, Error> {
+        let index = parts.index;
+        let settings = Settings { stream_key: parts.stream_key.map(|key| *key), ..Settings::default() };
+        let (endpoint, port) = warren_streams::endpoint(settings)?;
+        let (secrets, clock) = (parts.secrets, Arc::clone(&parts.clock));
+        let hosts = move || -> Box<dyn warren_workers::WorkerHost> {
+            Box::new(Host::new(index, Arc::clone(&secrets), Arc::clone(&clock)))
+        };
+        let now = parts.clock.now();
+        let seat = Seat::new(parts.factory, Box::new(hosts), parts.tunnel.encode(), now)
+            .map_err(|fault| Error::Worker { index, fault })?;
+        if let Some(policy) = parts.exit {
+            let exit = Arc::new(Exit::new(policy, Arc::clone(&parts.clock)));
+            tokio::spawn(last_hop::serve(endpoint.clone(), exit));
+        }
+        parts.socket.register().map_err(Error::Thread)?;
+        Ok(Self {
+            index,
+            socket: parts.socket,
+            buffers: ReceiveBuffers::default(),
+            mailbox: parts.mailbox,
+            neighbours: parts.neighbours,
+            outbox: carry::Outbox::new(parts.keeper.clone()),
+            clock: parts.clock,
+            seat,
+            endpoint,
+            port,
+            ends: Ends::new(index, parts.keeper.clone()),
+            builds: Builds::default(),
+            intake: Intake::default(),
+            wake_at: Some(now),
+            gauge: parts.gauge,
+            stopping: false,
+        })
+    }
+
+    async fn run(mut self) {
+        while !self.stopping {
+            self.wait().await;
+            self.take_mail();
+            self.take_datagrams();
+            self.take_outgoing();
+            self.hand_over();
+            self.keep_time();
+            self.outbox.flush();
+            self.gauge.set_cpu();
+            // The QUIC endpoint and the exit's sockets are tasks of this thread: let them run.
+            tokio::task::yield_now().await;
+        }
+        self.say_goodbye();
+    }
+
+    /// Waits until there is something to do. A message that woke it is handled here.
+    async fn wait(&mut self) {
+        let now = self.clock.now();
+        let sleep = self.wake_at.map_or(LONGEST_SLEEP, |at| at.since(now).min(LONGEST_SLEEP));
+        let message = tokio::select! {
+            biased;
+            message = self.mailbox.recv() => Some(message),
+            _ = self.socket.readable() => None,
+            () = self.port.outgoing() => None,
+            () = tokio::time::sleep(sleep) => None,
+        };
+        match message {
+            Some(Some(message)) => self.handle(message),
+            Some(None) => self.stopping = true,
+            None => {}
+        }
+    }
+
+    /// Takes what other threads sent, as long as the batch has room.
+    fn take_mail(&mut self) {
+        while self.intake.room() > 0 && !self.stopping {
+            match self.mailbox.try_recv() {
+                Ok(message) => self.handle(message),
+                Err(_) => return,
+            }
+        }
+    }
+
+    fn handle(&mut self, message: ToWorker) {
+        match message {
+            ToWorker::Datagram { source, bytes } => self.intake.received(source, &bytes),
+            ToWorker::Build { request, hops, exit_key } => self.build(request, hops, exit_key),
+            ToWorker::Request(id, request) => self.control(id, &request),
+            ToWorker::Open { handle, ask } => self.ends.open(handle, ask),
+            ToWorker::Attach { request, handle, connected } => self.attach(request, handle, connected),
+            ToWorker::Migrate { from, to } => self.ends.migrate(from, to),
+            ToWorker::Configure(config) => self.configure(&config),
+            ToWorker::Shutdown => self.stopping = true,
+        }
+    }
+
+    /// Reads the socket; what belongs to another thread's worker goes there.
+    fn take_datagrams(&mut self) {
+        let room = self.intake.room();
+        let (workers, own) = (self.neighbours.len() as u8, self.index);
+        let (intake, neighbours, gauge) = (&mut self.intake, &self.neighbours, &self.gauge);
+        let taken = self.socket.receive(&mut self.buffers, room, |source, datagram| {
+            match warren_dispatch::worker_of(datagram, source, workers) {
+                Some(worker) if worker == own => intake.received(source, datagram),
+                Some(worker) => {
+                    let message = ToWorker::Datagram { source, bytes: datagram.into() };
+                    let sent = neighbours.get(usize::from(worker)).map(|to| to.try_send(message));
+                    gauge.count_handover(matches!(sent, Some(Ok(()))));
+                }
+                None => gauge.count_stray(),
+            }
+        });
+        if let Err(error) = taken {
+            tracing::debug!(%error, "reading the tunnel socket");
+        }
+    }
+
+    /// Takes what the QUIC endpoint wants to send on circuits.
+    fn take_outgoing(&mut self) {
+        let intake = &mut self.intake;
+        self.port.drain(intake.room(), |handle, datagram| intake.outgoing(handle, datagram));
+    }
+
+    /// One call for the batch.
+    fn hand_over(&mut self) {
+        if self.intake.is_empty() {
+            return;
+        }
+        let (now, batch) = (self.clock.now(), self.intake.take());
+        let answer = self.seat.data(now, batch);
+        self.carry_out(answer);
+    }
+
+    fn keep_time(&mut self) {
+        let now = self.clock.now();
+        if self.wake_at.is_some_and(|at| at <= now) {
+            self.wake_at = None;
+            let answer = self.seat.timeout(now);
+            self.carry_out(answer);
+        }
+    }
+
+    fn control(&mut self, id: RequestId, request: &warren_schemas::control::Request) {
+        let answer = self.seat.control(self.clock.now(), &request.encode(id));
+        self.carry_out(answer);
+    }
+
+    fn configure(&mut self, config: &TunnelConfig) {
+        let answer = self.seat.configure(self.clock.now(), config.encode());
+        self.carry_out(answer);
+    }
+
+    fn say_goodbye(&mut self) {
+        self.endpoint.close();
+        let answer = self.seat.shutdown(self.clock.now(), warren_schemas::control::CloseReason::Shutdown.0);
+        self.carry_out(answer);
+        self.outbox.flush();
+    }
+}
+
+/// Opens one socket for each worker, all on one port.
+///
+/// # Errors
+/// When the address cannot be bound.
+pub(crate) fn bind(listen: SocketAddr, workers: u8) -> Result<Vec<Socket>, Error> {
+    let first = Socket::bind(listen, workers > 1)?;
+    let address = first.local_addr();
+    let mut sockets = vec![first];
+    for _ in 1..workers {
+        sockets.push(Socket::bind(address, true)?);
+    }
+    Ok(sockets)
+}
