@@ -1,0 +1,116 @@
+//! The node's side.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::BufReader;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use crate::message::{Answer, MAX_REQUEST, Request, read_line, write_line};
+use crate::place::Place;
+use crate::{Error, StatusSource};
+
+/// How long a client may be silent, or slow to read its answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Clients served at one time; more wait in the kernel's queue.
+const CLIENTS: usize = 16;
+/// Pause after an accept that failed for want of something (file descriptors).
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// The control socket, open. Its file is removed when this is dropped.
+pub struct Server {
+    listener: UnixListener,
+    path: PathBuf,
+    source: Arc<dyn StatusSource>,
+}
+
+impl Server {
+    /// Opens the socket at `path` with mode 0600. Its folder must exist and belong to the owner
+    /// alone. A socket that nobody answers on is replaced. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// When another process answers there, or the system refuses.
+    pub fn bind(path: &Path, source: Arc<dyn StatusSource>) -> Result<Self, Error> {
+        clear_stale(path)?;
+        let place = Place::of(path).map_err(failed("opening", path))?;
+        let listener = UnixListener::bind(place.as_path()).map_err(failed("opening", path))?;
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(failed("protecting", path))?;
+        Ok(Self { listener, path: path.to_owned(), source })
+    }
+
+    /// Answers until it is dropped.
+    pub async fn run(self) {
+        let places = Arc::new(Semaphore::new(CLIENTS));
+        loop {
+            let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+            match self.listener.accept().await {
+                Ok((stream, _)) => {
+                    let source = Arc::clone(&self.source);
+                    tokio::spawn(async move {
+                        if let Err(error) = serve(stream, &*source).await {
+                            tracing::debug!("control client: {error}");
+                        }
+                        drop(place);
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!("accepting on the control socket: {error}");
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Failing is harmless: the next start replaces a socket that nobody answers on.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+fn failed(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
+    let path = path.to_owned();
+    move |source| Error::Io { doing, path, source }
+}
+
+/// Removes a socket that nobody answers on.
+fn clear_stale(path: &Path) -> Result<(), Error> {
+    let Ok(found) = fs::symlink_metadata(path) else { return Ok(()) };
+    if !found.file_type().is_socket() {
+        return Err(Error::NotASocket(path.to_owned()));
+    }
+    let place = Place::of(path).map_err(failed("opening", path))?;
+    match std::os::unix::net::UnixStream::connect(place.as_path()) {
+        Ok(_) => Err(Error::InUse(path.to_owned())),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            fs::remove_file(path).map_err(failed("replacing", path))
+        }
+        Err(error) => Err(failed("asking", path)(error)),
+    }
+}
+
+async fn serve(stream: UnixStream, source: &dyn StatusSource) -> io::Result<()> {
+    let mut stream = BufReader::new(stream);
+    loop {
+        let line = match timeout(PATIENCE, read_line(&mut stream, MAX_REQUEST)).await? {
+            Ok(Some(line)) => line,
+            Ok(None) => return Ok(()),
+            Err(error) => {
+                let refusal = Answer::Error(error.to_string());
+                return timeout(PATIENCE, write_line(&mut stream, &refusal)).await?;
+            }
+        };
+        let answer = match serde_json::from_slice(&line) {
+            Ok(Request::Status) => Answer::Status(Box::new(source.status().await)),
+            Err(error) => Answer::Error(format!("not a request: {error}")),
+        };
+        timeout(PATIENCE, write_line(&mut stream, &answer)).await??;
+    }
+}
