@@ -1,0 +1,38 @@
+//! What [`worker!`](crate::worker) expands to calls of. Not for authors.
+
+use std::cell::RefCell;
+use std::panic;
+
+use warren_schemas::Timestamp;
+
+use crate::{Host, Level};
+
+/// Generated from `wit/`.
+#[expect(missing_docs, reason = "generated")]
+pub mod bindings {
+    wit_bindgen::generate!({
+        path: "../../wit",
+        world: "warren:worker/tunnel",
+        pub_export_macro: true,
+        export_macro_name: "export",
+        default_bindings_module: "warren_sdk::glue::bindings",
+    });
+}
+
+pub use bindings::exports::warren::worker::machine::Guest;
+
+/// The machine, and a panic hook that writes file, line and words to the log before the trap.
+#[must_use]
+pub fn begin<M: Default>() -> RefCell<M> {
+    panic::set_hook(Box::new(|info| {
+        let line = info.to_string().replace('\n', " ");
+        Host::of_this_worker().log(Level::Error, &line);
+    }));
+    RefCell::new(M::default())
+}
+
+/// The contract's time.
+#[must_use]
+pub const fn time(now: u64) -> Timestamp {
+    Timestamp::from_micros(now)
+}
