@@ -1,0 +1,130 @@
+//! What is missing, and what is no longer needed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use warren_ports::Isolation;
+use warren_schemas::control::CloseReason;
+use warren_schemas::{PeerId, RequestId};
+
+use super::{Build, Circuit, Circuits, Command, MAX_HOPS, Owner, isolation};
+
+impl Circuits {
+    /// Starts as many builds as are missing and may run.
+    pub(super) fn plan(&mut self) {
+        self.adopt_spares();
+        let mut hopeless: BTreeSet<Option<Owner>> = BTreeSet::new();
+        while self.builds.len() < self.rules.max_parallel_builds && self.now >= self.own_retry_at {
+            let Some(owner) = self.next_deficit(&hopeless) else { break };
+            let pinned = self.take_pin(owner.as_ref());
+            match self.choose_path(owner.as_ref(), pinned) {
+                Some(path) => self.start(owner, path, pinned),
+                None => {
+                    if let (Some(owner), Some(exit)) = (&owner, pinned) {
+                        self.pin(Some(owner), exit);
+                    }
+                    hopeless.insert(owner);
+                }
+            }
+        }
+    }
+
+    /// A circuit that served nobody yet may serve anybody.
+    fn adopt_spares(&mut self) {
+        if self.circuits.values().all(|circuit| circuit.owner.is_some()) {
+            return;
+        }
+        let wanted: Vec<Owner> = self.wants.keys().cloned().collect();
+        for owner in wanted {
+            let missing = self.rules.per_isolation.saturating_sub(self.count(Some(&owner)).0);
+            let spares = self.circuits.values_mut().filter(|circuit| circuit.owner.is_none());
+            let fitting = spares.filter(|circuit| circuit.path.len() == usize::from(owner.1));
+            for circuit in fitting.take(missing) {
+                circuit.owner = Some(owner.clone());
+            }
+        }
+    }
+
+    /// Whoever has the fewest circuits, of those who want more; spares come last.
+    fn next_deficit(&self, hopeless: &BTreeSet<Option<Owner>>) -> Option<Option<Owner>> {
+        let mut have: BTreeMap<Option<&Owner>, usize> = BTreeMap::new();
+        let ready = self.circuits.values().filter(|c| !self.retiring(c)).map(|c| c.owner.as_ref());
+        for owner in ready.chain(self.builds.values().map(|build| build.owner.as_ref())) {
+            *have.entry(owner).or_default() += 1;
+        }
+        let wants = self.wants.iter().map(|(owner, want)| (Some(owner), !want.pinned.is_empty()));
+        let missing = wants.chain([(None, false)]).filter_map(|(owner, pinned)| {
+            let have = have.get(&owner).copied().unwrap_or(0);
+            let target = self.target(owner);
+            let short = have < target || (pinned && target > 0);
+            short.then_some((owner.is_none(), have, owner))
+        });
+        let least = missing.filter(|(.., owner)| !hopeless.contains(&owner.cloned())).min();
+        least.map(|(.., owner)| owner.cloned())
+    }
+
+    pub(super) fn has_deficit(&self) -> bool {
+        self.next_deficit(&BTreeSet::new()).is_some()
+    }
+
+    fn target(&self, owner: Option<&Owner>) -> usize {
+        match owner {
+            Some((_, hops)) if (1..=MAX_HOPS).contains(hops) => self.rules.per_isolation,
+            Some(_) => 0,
+            None => self.rules.spare,
+        }
+    }
+
+    /// Circuits that stand and do not retire, and builds.
+    pub(super) fn count(&self, owner: Option<&Owner>) -> (usize, usize) {
+        let ready = self.circuits.values().filter(|c| c.owner.as_ref() == owner && !self.retiring(c)).count();
+        let building = self.builds.values().filter(|build| build.owner.as_ref() == owner).count();
+        (ready, building)
+    }
+
+    fn take_pin(&mut self, owner: Option<&Owner>) -> Option<PeerId> {
+        self.wants.get_mut(owner?)?.pinned.pop_front()
+    }
+
+    fn start(&mut self, owner: Option<Owner>, path: Vec<PeerId>, pin: Option<PeerId>) {
+        let relays: Vec<_> = path.iter().filter_map(|peer| self.relays.get(peer)).collect();
+        let Some(exit) = relays.last().map(|relay| relay.descriptor.clone()) else { return };
+        let hops = relays.iter().map(|relay| relay.signed.clone()).collect();
+        let request = RequestId(self.next_request);
+        self.next_request += 1;
+        let worker = self.next_worker;
+        self.next_worker = (worker + 1) % self.rules.workers;
+        let spare = || Isolation { hops: self.rules.spare_hops, key: Arc::from("") };
+        let isolation = owner.as_ref().map_or_else(spare, isolation);
+        self.commands.push_back(Command::Build { request, worker, hops, isolation });
+        self.builds.insert(
+            request,
+            Build { owner, worker, pinned: pin == Some(exit.peer_id), exit, path, started: self.now },
+        );
+    }
+
+    /// Closes circuits without streams that nobody wants, that retire, or that are one too many.
+    pub(super) fn close_unwanted(&mut self) {
+        let mut kept = 0;
+        let (wants, spare) = (&self.wants, self.rules.spare);
+        let (now, retire_after) = (self.now, self.rules.retire_after);
+        let is_wanted = |circuit: &Circuit| match &circuit.owner {
+            Some(owner) => wants.contains_key(owner),
+            None => spare > 0,
+        };
+        let surplus = self.circuits.extract_if(.., |_, circuit| {
+            let retiring = now.since(circuit.ready) >= retire_after;
+            let keep = circuit.streams > 0 || (is_wanted(circuit) && !retiring);
+            if keep && circuit.owner.is_none() {
+                kept += 1;
+            }
+            !keep || (circuit.owner.is_none() && kept > spare)
+        });
+        let closes = surplus.map(|((worker, handle), _)| Command::Close {
+            worker,
+            handle,
+            reason: CloseReason::Finished,
+        });
+        self.commands.extend(closes);
+    }
+}
