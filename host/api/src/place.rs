@@ -40,5 +40,8 @@ fn shortened(path: &Path) -> io::Result<Place> {
 
 #[cfg(not(target_os = "linux"))]
 fn shortened(_path: &Path) -> io::Result<Place> {
-    Err(io::Error::new(io::ErrorKind::InvalidInput, "the path is too long for a socket; choose a shorter state folder"))
+    Err(io::Error::new(
+        io::ErrorKind::InvalidInput,
+        "the path is too long for a socket; choose a shorter state folder",
+    ))
 }

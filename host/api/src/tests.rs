@@ -12,7 +12,8 @@ use super::*;
 struct Node;
 
 fn sample() -> Status {
-    let circuit = CircuitStatus { path: vec!["a".into(), "b".into()], state: "ready".into(), ..Default::default() };
+    let circuit =
+        CircuitStatus { path: vec!["a".into(), "b".into()], state: "ready".into(), ..Default::default() };
     Status { peer_id: "me".into(), uptime_s: 7, circuits: vec![circuit], ..Default::default() }
 }
 
@@ -91,7 +92,14 @@ async fn many_clients_at_once_are_all_served() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("control.sock");
     let _server = serve(&path);
-    let asked: Vec<_> = (0..100).map(|_| tokio::spawn({ let path = path.clone(); async move { status(&path).await } })).collect();
+    let asked: Vec<_> = (0..100)
+        .map(|_| {
+            tokio::spawn({
+                let path = path.clone();
+                async move { status(&path).await }
+            })
+        })
+        .collect();
     for answer in asked {
         assert_eq!(answer.await.unwrap().unwrap(), sample());
     }

@@ -1,1 +1,12 @@
-//! Placeholder.
+//! The program `warren`: configuration, command line, and how the rooms are put together.
+//!
+//! No logic of its own: what a relay, a circuit or a torrent does is decided in the rooms below.
+//! I/O: reads the configuration, keeps the node's secrets, prints, and starts everything else.
+
+pub mod cli;
+pub mod commands;
+pub mod config;
+pub mod folders;
+pub mod identity;
+pub mod logging;
+pub mod stop;

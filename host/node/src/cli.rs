@@ -1,0 +1,138 @@
+//! What may stand on the command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+
+const EXAMPLES: &str = "\
+Examples:
+  warren get 'magnet:?xt=urn:btih:…'             download through circuits of 3 hops
+  warren get debian.torrent --hops 2 --out ~/iso
+  warren seed ~/holiday-photos                   offer a file or folder, and print its magnet
+  warren run                                     a node with a SOCKS5 server on 127.0.0.1:1080
+  warren run --set relay.enabled=true --set tunnel.advertise=192.0.2.1:7411
+  curl --socks5-hostname h3:@127.0.0.1:1080 https://example.org
+  warren status                                  how the running node is
+
+Exit status: 0 done, 1 failed, 2 wrong usage or configuration.";
+
+/// Anonymous BitTorrent over onion circuits.
+#[derive(Parser, Debug)]
+#[command(name = "warren", version, about, after_help = EXAMPLES, max_term_width = 100)]
+pub struct Cli {
+    /// What applies to every command.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Flags of every command.
+#[derive(Args, Debug, Default)]
+pub struct Global {
+    /// Configuration file [default: $XDG_CONFIG_HOME/warren/config.toml]
+    #[arg(long, global = true, value_name = "FILE", env = "WARREN_CONFIG", hide_env_values = true)]
+    pub config: Option<PathBuf>,
+    /// Folder for keys and state [default: $XDG_STATE_HOME/warren]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+    /// Override a configuration key; may be repeated
+    #[arg(long = "set", global = true, value_name = "SECTION.KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Print JSON, one object per line
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Least important level logged: error, warn, info, debug, trace
+    #[arg(long, global = true, value_name = "LEVEL")]
+    pub log_level: Option<String>,
+}
+
+/// The commands.
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Run a node until it is told to stop
+    ///
+    /// Joins the overlay, listens for SOCKS5, and carries other people's circuits if relay.enabled
+    /// is set. Prints a line when it is ready.
+    Run,
+    /// Download a torrent through circuits
+    ///
+    /// Starts a node of its own for as long as it takes. While no circuit stands the download waits;
+    /// it never falls back to a direct connection. What was downloaded is kept when it is
+    /// interrupted, and the next run goes on from there.
+    #[command(after_help = GET_EXAMPLES)]
+    Get(Get),
+    /// Offer a file or folder through circuits
+    ///
+    /// PATH is a file or folder to make a torrent of, or a .torrent whose content lies beside it.
+    /// Prints the magnet, and seeds until it is told to stop.
+    Seed(Seed),
+    /// Show how the running node is
+    Status,
+    /// Check or show the configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Print completions for a shell
+    ///
+    /// Example: warren completions bash > ~/.local/share/bash-completion/completions/warren
+    Completions {
+        /// Which shell.
+        shell: Shell,
+    },
+}
+
+const GET_EXAMPLES: &str = "\
+Examples:
+  warren get 'magnet:?xt=urn:btih:…&tr=https://tracker.example/announce'
+  warren get https://example.org/image.torrent --hops 1 --out /srv/images --seed
+  warren get big.torrent --json | jq .event";
+
+/// `warren get`
+#[derive(Args, Debug)]
+pub struct Get {
+    /// A magnet link, a .torrent file, or the URL of one (fetched through a circuit too)
+    #[arg(value_name = "MAGNET|FILE|URL")]
+    pub source: String,
+    /// Relays between you and the peers; 0 is a direct connection, without any anonymity
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(0..=3))]
+    pub hops: u8,
+    /// Folder to put the files into
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub out: PathBuf,
+    /// A peer to ask besides those that magnet and trackers name; may be repeated
+    #[arg(long = "peer", value_name = "HOST:PORT")]
+    pub peers: Vec<String>,
+    /// Go on seeding when it is complete, until told to stop
+    #[arg(long)]
+    pub seed: bool,
+}
+
+/// `warren seed`
+#[derive(Args, Debug)]
+pub struct Seed {
+    /// A file, a folder, or a .torrent file
+    pub path: PathBuf,
+    /// Relays between you and the peers; 0 is a direct connection, without any anonymity
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(0..=3))]
+    pub hops: u8,
+    /// A tracker to announce to, through the circuit; may be repeated
+    #[arg(long = "tracker", value_name = "URL")]
+    pub trackers: Vec<String>,
+    /// A peer to connect to; may be repeated
+    #[arg(long = "peer", value_name = "HOST:PORT")]
+    pub peers: Vec<String>,
+}
+
+/// `warren config`
+#[derive(Subcommand, Debug)]
+pub enum ConfigCommand {
+    /// Check a configuration file and say what is wrong with it
+    Check {
+        /// The file; the one in use if none is given.
+        file: Option<PathBuf>,
+    },
+    /// Print the configuration in effect, with a comment for every key
+    Show,
+}

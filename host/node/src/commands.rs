@@ -1,0 +1,83 @@
+//! What each command does, and the status the process ends with.
+
+mod config;
+
+use std::process::ExitCode;
+
+use clap::CommandFactory;
+
+use crate::cli::{Cli, Command, ConfigCommand, Global};
+use crate::config::{Config, ConfigError, Sources};
+
+/// Why a command did not do what it was asked.
+#[derive(Debug)]
+pub enum Failure {
+    /// The command line or configuration is wrong: status 2.
+    Usage(anyhow::Error),
+    /// Anything else: status 1.
+    Failed(anyhow::Error),
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::Usage(error.into())
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// Does what the command line says.
+#[must_use]
+pub fn execute(cli: &Cli) -> ExitCode {
+    let (error, status) = match run(cli) {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(Failure::Usage(error)) => (error, 2),
+        Err(Failure::Failed(error)) => (error, 1),
+    };
+    if cli.global.json {
+        println!("{}", serde_json::json!({ "event": "error", "message": format!("{error:#}") }));
+    } else {
+        eprintln!("warren: {error:#}");
+    }
+    ExitCode::from(status)
+}
+
+fn run(cli: &Cli) -> Result<(), Failure> {
+    match &cli.command {
+        Command::Config(ConfigCommand::Check { file }) => config::check(&cli.global, file.as_deref()),
+        Command::Config(ConfigCommand::Show) => config::show(&cli.global),
+        Command::Completions { shell } => {
+            clap_complete::generate(*shell, &mut Cli::command(), "warren", &mut std::io::stdout());
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Where this command line takes its configuration from.
+#[must_use]
+pub fn sources(global: &Global) -> Sources {
+    let mut flags: Vec<_> = global.set.iter().map(|text| ("--set".to_owned(), text.clone())).collect();
+    if let Some(path) = &global.state_dir {
+        flags.push(("--state-dir".into(), format!("node.state_dir={}", path.display())));
+    }
+    if let Some(level) = &global.log_level {
+        flags.push(("--log-level".into(), format!("log.level={level}")));
+    }
+    let environment = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    Sources { file: global.config.clone(), environment, flags }
+}
+
+/// The configuration in effect for this command line.
+///
+/// # Errors
+/// See [`ConfigError`].
+pub fn load(global: &Global) -> Result<Config, ConfigError> {
+    crate::config::load(&sources(global))
+}
