@@ -1,0 +1,193 @@
+//! What waits to be sent, gathered into runs that leave with one call each.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+
+use warren_schemas::cell::MAX_DATAGRAM;
+
+/// Bytes of one run: UDP's limit of 65,507, less room for IPv6 options.
+const MAX_RUN: usize = 64_000;
+/// Datagrams of one run (Linux: UDP_MAX_SEGMENTS).
+const MAX_SEGMENTS: usize = 64;
+/// How many runs back a datagram may join one of its address.
+const LOOK_BACK: usize = 32;
+/// Buffers kept for the next runs.
+const SPARE: usize = 64;
+/// Bytes that wait by default, before datagrams are dropped.
+const DEFAULT_LIMIT: usize = 4 << 20;
+
+/// Datagrams that wait to be sent. Those of one address and length, the last perhaps shorter,
+/// form a run that [`Socket::send`](crate::Socket::send) gives the kernel at once.
+///
+/// Order is kept for each address, not between addresses. When its limit is reached, new
+/// datagrams are dropped and counted: what waits is older and was promised first.
+#[derive(Debug)]
+pub struct Outbox {
+    runs: VecDeque<Run>,
+    spare: Vec<Vec<u8>>,
+    waiting: usize,
+    limit: usize,
+    dropped: u64,
+}
+
+/// Consecutive datagrams of one address.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) address: SocketAddr,
+    /// Bytes of each datagram but the last.
+    pub(crate) segment: usize,
+    pub(crate) bytes: Vec<u8>,
+    /// Bytes that have left already.
+    pub(crate) sent: usize,
+    open: bool,
+}
+
+impl Run {
+    fn takes(&self, address: SocketAddr, length: usize) -> bool {
+        self.open && self.address == address && length <= self.segment
+    }
+
+    fn push(&mut self, datagram: &[u8]) {
+        self.bytes.extend_from_slice(datagram);
+        let full = self.bytes.len() + self.segment > MAX_RUN.min(MAX_SEGMENTS * self.segment);
+        self.open = datagram.len() == self.segment && !full;
+    }
+}
+
+impl Default for Outbox {
+    fn default() -> Self {
+        Self::with_limit(DEFAULT_LIMIT)
+    }
+}
+
+impl Outbox {
+    /// An outbox in which at most `limit` bytes wait.
+    #[must_use]
+    pub fn with_limit(limit: usize) -> Self {
+        Self { runs: VecDeque::new(), spare: Vec::new(), waiting: 0, limit, dropped: 0 }
+    }
+
+    /// Takes a datagram of 1 to `MAX_DATAGRAM` bytes. Answers whether it was kept: not when its
+    /// length is out of range or the outbox is full.
+    pub fn push(&mut self, address: SocketAddr, datagram: &[u8]) -> bool {
+        let length = datagram.len();
+        if !(1..=MAX_DATAGRAM).contains(&length) || self.waiting + length > self.limit {
+            self.dropped += 1;
+            return false;
+        }
+        self.waiting += length;
+        let newest = self.runs.iter_mut().rev().take(LOOK_BACK).find(|run| run.address == address);
+        match newest {
+            Some(run) if run.takes(address, length) => run.push(datagram),
+            _ => self.open_run(address, datagram),
+        }
+        true
+    }
+
+    fn open_run(&mut self, address: SocketAddr, datagram: &[u8]) {
+        let mut bytes = self.spare.pop().unwrap_or_default();
+        bytes.clear();
+        let mut run = Run { address, segment: datagram.len(), bytes, sent: 0, open: true };
+        run.push(datagram);
+        self.runs.push_back(run);
+    }
+
+    /// Whether nothing waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.runs.is_empty()
+    }
+
+    /// Bytes that wait.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.waiting
+    }
+
+    /// Datagrams refused so far.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    pub(crate) fn front(&mut self) -> Option<&mut Run> {
+        self.runs.front_mut()
+    }
+
+    /// `bytes` more of the first run have left or are lost.
+    pub(crate) fn advance(&mut self, bytes: usize) {
+        let Some(run) = self.runs.front_mut() else { return };
+        run.sent += bytes;
+        run.open = false;
+        self.waiting = self.waiting.saturating_sub(bytes);
+        if run.sent < run.bytes.len() {
+            return;
+        }
+        if let Some(run) = self.runs.pop_front()
+            && self.spare.len() < SPARE
+        {
+            self.spare.push(run.bytes);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(port: u16) -> SocketAddr {
+        SocketAddr::new("192.0.2.1".parse().unwrap(), port)
+    }
+
+    fn lengths(outbox: &Outbox) -> Vec<(u16, usize, usize)> {
+        outbox.runs.iter().map(|run| (run.address.port(), run.segment, run.bytes.len())).collect()
+    }
+
+    #[test]
+    fn interleaved_destinations_make_one_run_each() {
+        let mut outbox = Outbox::default();
+        for _ in 0..5 {
+            assert!(outbox.push(address(1), &[1; 1300]));
+            assert!(outbox.push(address(2), &[2; 1350]));
+        }
+        assert_eq!(lengths(&outbox), [(1, 1300, 6500), (2, 1350, 6750)]);
+        assert_eq!(outbox.waiting(), 13_250);
+    }
+
+    #[test]
+    fn a_shorter_datagram_ends_its_run_and_a_longer_one_starts_another() {
+        let mut outbox = Outbox::default();
+        for length in [100, 100, 50, 50, 60] {
+            outbox.push(address(1), &vec![0; length]);
+        }
+        assert_eq!(lengths(&outbox), [(1, 100, 250), (1, 50, 50), (1, 60, 60)]);
+    }
+
+    #[test]
+    fn a_run_ends_at_the_kernels_limits() {
+        let mut outbox = Outbox::default();
+        for _ in 0..65 {
+            outbox.push(address(1), &[0; 100]);
+        }
+        for _ in 0..48 {
+            outbox.push(address(2), &[0; 1350]);
+        }
+        let expected = [(1, 100, 6400), (1, 100, 100), (2, 1350, 63_450), (2, 1350, 1350)];
+        assert_eq!(lengths(&outbox), expected);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_and_counted() {
+        let mut outbox = Outbox::with_limit(3000);
+        assert!(!outbox.push(address(1), &[]));
+        assert!(!outbox.push(address(1), &[0; MAX_DATAGRAM + 1]));
+        assert!(outbox.push(address(1), &[0; 1350]));
+        assert!(outbox.push(address(1), &[0; 1350]));
+        assert!(!outbox.push(address(1), &[0; 1350]));
+        assert_eq!((outbox.dropped(), outbox.waiting()), (3, 2700));
+        outbox.advance(1350);
+        outbox.advance(1350);
+        assert!(outbox.is_empty());
+        assert!(outbox.push(address(1), &[0; 1350]));
+    }
+}

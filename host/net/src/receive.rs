@@ -1,0 +1,79 @@
+//! Where datagrams are received, and how a coalesced buffer is taken apart.
+
+use std::io::{self, IoSliceMut};
+use std::net::SocketAddr;
+
+use quinn_udp::RecvMeta;
+
+/// Buffers of one receive call.
+const BUFFERS: usize = 16;
+/// Bytes of each: what the kernel coalesces at most.
+const BUFFER_LEN: usize = 65_536;
+
+/// Where one socket receives: 16 buffers of 64 KB, touched only as they fill. What
+/// [`Socket::receive`](crate::Socket::receive) could not hand over yet stays in it.
+pub struct ReceiveBuffers {
+    storage: Box<[u8]>,
+    metas: [RecvMeta; BUFFERS],
+    filled: usize,
+    /// The next datagram: its buffer, and its offset in there.
+    buffer: usize,
+    offset: usize,
+}
+
+impl Default for ReceiveBuffers {
+    fn default() -> Self {
+        Self {
+            storage: vec![0; BUFFERS * BUFFER_LEN].into_boxed_slice(),
+            metas: [RecvMeta::default(); BUFFERS],
+            filled: 0,
+            buffer: 0,
+            offset: 0,
+        }
+    }
+}
+
+impl ReceiveBuffers {
+    /// New buffers.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Fills the buffers with `receive`. Call it only when `next` has nothing left.
+    pub(crate) fn fill(
+        &mut self,
+        receive: impl FnOnce(&mut [IoSliceMut<'_>], &mut [RecvMeta]) -> io::Result<usize>,
+    ) -> io::Result<()> {
+        (self.filled, self.buffer, self.offset) = (0, 0, 0);
+        let mut chunks = self.storage.chunks_exact_mut(BUFFER_LEN);
+        let mut slices: [IoSliceMut<'_>; BUFFERS] =
+            std::array::from_fn(|_| IoSliceMut::new(chunks.next().unwrap_or_default()));
+        self.filled = receive(&mut slices, &mut self.metas)?;
+        Ok(())
+    }
+
+    /// The next datagram and where it came from; none when all were handed over.
+    pub(crate) fn next(&mut self) -> Option<(SocketAddr, &[u8])> {
+        loop {
+            let meta = self.metas.get(..self.filled)?.get(self.buffer)?;
+            if self.offset >= meta.len {
+                self.buffer += 1;
+                self.offset = 0;
+                continue;
+            }
+            let start = self.buffer * BUFFER_LEN + self.offset;
+            let length = meta.stride.max(1).min(meta.len - self.offset);
+            self.offset += length;
+            return Some((canonical(meta.addr), self.storage.get(start..start + length)?));
+        }
+    }
+}
+
+/// An IPv4-mapped address as IPv4; no flow label, no scope: one peer, one address.
+pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
+    match address {
+        SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() => address,
+        _ => SocketAddr::new(address.ip().to_canonical(), address.port()),
+    }
+}
