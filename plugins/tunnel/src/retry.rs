@@ -1,0 +1,90 @@
+//! When an unanswered message is sent again: 1, 2 and 4 s after the last time, then given up.
+
+use std::time::Duration;
+
+use warren_schemas::Timestamp;
+
+/// Given up so long after the first LINK, CREATE or PING (docs/protocol.md, section 8).
+pub(crate) const GIVE_UP: Duration = Duration::from_secs(10);
+/// Given up so long after the first EXTEND: the relay's own CREATE needs its 10 s.
+pub(crate) const GIVE_UP_EXTEND: Duration = Duration::from_secs(12);
+
+const PAUSES: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4)];
+
+/// One message that waits for its answer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Retry {
+    next: Timestamp,
+    end: Timestamp,
+    sent: usize,
+}
+
+/// What is to be done now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Step {
+    /// Nothing yet.
+    Wait,
+    /// Send it again.
+    Again,
+    /// Nobody will answer.
+    GiveUp,
+}
+
+impl Retry {
+    /// The message was sent for the first time.
+    pub(crate) fn start(now: Timestamp, give_up: Duration) -> Self {
+        let next = now.after(PAUSES.first().copied().unwrap_or_default());
+        Self { next, end: now.after(give_up), sent: 1 }
+    }
+
+    /// When `step` is to be asked next.
+    pub(crate) fn due(&self) -> Timestamp {
+        self.next.min(self.end)
+    }
+
+    /// How often it was sent.
+    pub(crate) const fn sent(&self) -> usize {
+        self.sent
+    }
+
+    /// Whether it is time. After `Again` the caller has sent it.
+    pub(crate) fn step(&mut self, now: Timestamp) -> Step {
+        if now >= self.end {
+            return Step::GiveUp;
+        }
+        if now < self.next {
+            return Step::Wait;
+        }
+        self.next = PAUSES.get(self.sent).map_or(self.end, |pause| now.after(*pause));
+        self.sent += 1;
+        Step::Again
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(millis: u64) -> Timestamp {
+        Timestamp::from_micros(1_000_000_000 + millis * 1000)
+    }
+
+    #[test]
+    fn is_sent_after_1_2_and_4_seconds_and_given_up_after_10() {
+        let mut retry = Retry::start(at(0), GIVE_UP);
+        let mut sent = Vec::new();
+        loop {
+            let due = retry.due();
+            match retry.step(due) {
+                Step::Again => sent.push(due),
+                Step::Wait => unreachable!("due means that there is something to do"),
+                Step::GiveUp => {
+                    assert_eq!(due, at(10_000));
+                    break;
+                }
+            }
+        }
+        assert_eq!(sent, [at(1000), at(3000), at(7000)]);
+        assert_eq!(retry.sent(), 4);
+    }
+}
