@@ -1,0 +1,156 @@
+//! The window that refuses what was seen before.
+
+use crate::counter::rebuild;
+
+/// How many counters a window remembers.
+pub const WINDOW: u64 = 4096;
+const WORDS: usize = (WINDOW / 64) as usize;
+
+/// Remembers which of the last [`WINDOW`] counters were authenticated. 520 bytes.
+#[derive(Clone)]
+pub struct ReplayWindow {
+    /// One more than the highest counter that was marked.
+    next: u64,
+    bits: [u64; WORDS],
+}
+
+impl ReplayWindow {
+    /// A window that has seen nothing.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { next: 0, bits: [0; WORDS] }
+    }
+
+    /// One more than the highest counter marked so far.
+    #[must_use]
+    pub const fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// The whole counter whose low half came over the wire, if it may still be taken.
+    #[inline]
+    #[must_use]
+    pub fn fresh(&self, low: u32) -> Option<u64> {
+        let counter = rebuild(self.next, low);
+        self.is_fresh(counter).then_some(counter)
+    }
+
+    /// Whether `counter` lies in or above the window and was not marked.
+    #[inline]
+    #[must_use]
+    pub fn is_fresh(&self, counter: u64) -> bool {
+        if counter >= self.next {
+            return counter != u64::MAX;
+        }
+        self.next - counter <= WINDOW
+            && self.bits.get(word(counter)).is_some_and(|bits| bits & bit(counter) == 0)
+    }
+
+    /// Marks `counter`, which was just authenticated and is fresh.
+    #[inline]
+    pub fn mark(&mut self, counter: u64) {
+        if counter >= self.next {
+            self.forget(self.next, counter);
+            self.next = counter.saturating_add(1);
+        }
+        if let Some(bits) = self.bits.get_mut(word(counter)) {
+            *bits |= bit(counter);
+        }
+    }
+
+    /// Clears the places of `from` to `to`, both included.
+    fn forget(&mut self, from: u64, to: u64) {
+        if to - from >= WINDOW {
+            self.bits = [0; WORDS];
+            return;
+        }
+        let mut at = from;
+        while at <= to {
+            let span = (64 - at % 64).min(to - at + 1);
+            let mask = (u64::MAX >> (64 - span)) << (at % 64);
+            if let Some(bits) = self.bits.get_mut(word(at)) {
+                *bits &= !mask;
+            }
+            at = at.saturating_add(span);
+        }
+    }
+}
+
+impl Default for ReplayWindow {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[inline]
+const fn word(counter: u64) -> usize {
+    (counter / 64) as usize % WORDS
+}
+
+#[inline]
+const fn bit(counter: u64) -> u64 {
+    1 << (counter % 64)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Remembers everything.
+    #[derive(Default)]
+    struct Model {
+        seen: HashSet<u64>,
+        highest: Option<u64>,
+    }
+
+    impl Model {
+        fn take(&mut self, counter: u64) -> bool {
+            let old = self.highest.is_some_and(|highest| counter + WINDOW <= highest);
+            let fresh = !old && self.seen.insert(counter);
+            if fresh {
+                self.highest = self.highest.max(Some(counter));
+            }
+            fresh
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(300))]
+        #[test]
+        fn agrees_with_a_model_that_remembers_everything(
+            start in prop_oneof![Just(0u64), 0..1u64 << 40],
+            steps in prop::collection::vec(prop_oneof![
+                8 => -3i64..5, 4 => -5000i64..5000, 2 => -200i64..70, 1 => 4000i64..4200, 1 => -4200i64..-4000,
+            ], 1..400),
+        ) {
+            let (mut window, mut model) = (ReplayWindow::new(), Model::default());
+            let mut at = start;
+            for step in steps {
+                at = at.saturating_add_signed(step);
+                let fresh = window.is_fresh(at);
+                prop_assert_eq!(fresh, model.take(at), "counter {}", at);
+                if fresh {
+                    window.mark(at);
+                }
+                prop_assert!(!window.is_fresh(at));
+            }
+        }
+    }
+
+    #[test]
+    fn edges_of_the_window() {
+        let mut window = ReplayWindow::new();
+        window.mark(WINDOW);
+        assert!(!window.is_fresh(0));
+        assert!(window.is_fresh(1));
+        assert!(!window.is_fresh(u64::MAX));
+        window.mark(u64::MAX - 1);
+        assert!(!window.is_fresh(u64::MAX - 1));
+        assert!(window.is_fresh(u64::MAX - WINDOW));
+        assert!(!window.is_fresh(u64::MAX - WINDOW - 1));
+    }
+}
