@@ -1,9 +1,13 @@
 //! Workers: state machines without I/O that handle hostile cells, and the pool that keeps them.
 //!
 //! Names what a worker is ([`Worker`]), what it may ask of its host ([`WorkerHost`]) and how it
-//! can fail ([`WorkerFault`]). Callers cannot tell a Wasm instance (`host/sandbox`) from the same
-//! code linked natively. Not here: wasmtime, sockets, threads (`host/core` runs the loop).
+//! can fail ([`WorkerFault`]); [`Seat`] replaces a worker that failed. Callers cannot tell a Wasm
+//! instance (`host/sandbox`) from the same code linked natively. Not here: wasmtime, sockets,
+//! threads (`host/core` runs the loop). Does no I/O.
 
+mod seat;
+
+pub use seat::{HostMaker, Lost, ReconfigureError, Seat};
 use warren_schemas::Timestamp;
 use warren_schemas::batch::Batch;
 
@@ -47,10 +51,11 @@ pub trait WorkerHost: Send {
     fn onion_dh(&mut self, epoch: u32, point: &[u8]) -> Result<[u8; 32], DhRefusal>;
 }
 
-/// What a worker did wrong. It is not called again after one; its circuits are dead.
+/// What a worker did wrong. It is not called again after one, and its circuits are dead; only after
+/// [`WorkerFault::Refused`] it goes on with the configuration it had.
 #[derive(Debug, thiserror::Error)]
 pub enum WorkerFault {
-    /// It trapped: a panic, an illegal memory access, a stack overflow.
+    /// It trapped (a panic, an illegal memory access, a stack overflow) or was dead already.
     #[error("{plugin} trapped in {call}: {detail}")]
     Trap {
         /// Which plugin.
@@ -102,7 +107,8 @@ pub enum WorkerFault {
 
 /// One running worker: native or Wasm. Calls come from one thread at a time.
 ///
-/// After a [`WorkerFault`] the worker must be dropped; a further call answers with a fault.
+/// After a [`WorkerFault`] other than [`WorkerFault::Refused`] the worker must be dropped; a further
+/// call answers with a fault.
 pub trait Worker: Send {
     /// Takes an encoded `TunnelConfig`.
     ///

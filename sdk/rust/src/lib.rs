@@ -96,11 +96,18 @@ macro_rules! worker {
             }
 
             impl $crate::glue::Guest for Exports {
-                fn configure(now: u64, config: ::std::vec::Vec<u8>) -> ::std::result::Result<(), ::std::string::String> {
-                    with(|machine, host| $crate::Machine::configure(machine, host, $crate::glue::time(now), &config))
+                fn configure(
+                    now: u64,
+                    config: ::std::vec::Vec<u8>,
+                ) -> ::std::result::Result<(), ::std::string::String> {
+                    with(|machine, host| {
+                        $crate::Machine::configure(machine, host, $crate::glue::time(now), &config)
+                    })
                 }
                 fn control(now: u64, request: ::std::vec::Vec<u8>) -> ::std::vec::Vec<u8> {
-                    with(|machine, host| $crate::Machine::control(machine, host, $crate::glue::time(now), &request))
+                    with(|machine, host| {
+                        $crate::Machine::control(machine, host, $crate::glue::time(now), &request)
+                    })
                 }
                 fn data(now: u64, batch: ::std::vec::Vec<u8>) -> ::std::vec::Vec<u8> {
                     with(|machine, host| $crate::Machine::data(machine, host, $crate::glue::time(now), batch))
@@ -111,11 +118,18 @@ macro_rules! worker {
                 fn export_state() -> ::std::result::Result<::std::vec::Vec<u8>, ::std::string::String> {
                     with(|machine, _| $crate::Machine::export_state(machine))
                 }
-                fn import_state(now: u64, state: ::std::vec::Vec<u8>) -> ::std::result::Result<(), ::std::string::String> {
-                    with(|machine, host| $crate::Machine::import_state(machine, host, $crate::glue::time(now), state))
+                fn import_state(
+            now: u64,
+                    state: ::std::vec::Vec<u8>,
+                ) -> ::std::result::Result<(), ::std::string::String> {
+                    with(|machine, host| {
+                        $crate::Machine::import_state(machine, host, $crate::glue::time(now), state)
+                    })
                 }
                 fn shutdown(now: u64, reason: u8) -> ::std::vec::Vec<u8> {
-                    with(|machine, host| $crate::Machine::shutdown(machine, host, $crate::glue::time(now), reason))
+                    with(|machine, host| {
+                        $crate::Machine::shutdown(machine, host, $crate::glue::time(now), reason)
+                    })
                 }
             }
 

@@ -1,0 +1,95 @@
+//! The engine all workers of a process share.
+
+use std::sync::Arc;
+
+use wasmtime::component::{Component, Linker};
+use wasmtime::{Config, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig};
+
+use crate::cache::Cache;
+use crate::guest::Guest;
+use crate::plugin::WasmFactory;
+use crate::ticker::Ticker;
+use crate::{Error, Settings, imports};
+
+/// Stack of a worker, in bytes.
+const STACK: usize = 512 << 10;
+
+/// The engine, its ticking thread and its cache of compiled code. Cheap to clone.
+#[derive(Clone)]
+pub struct Sandbox {
+    pub(crate) shared: Arc<Shared>,
+}
+
+pub(crate) struct Shared {
+    pub(crate) engine: Engine,
+    pub(crate) linker: Linker<Guest>,
+    pub(crate) settings: Settings,
+    pub(crate) ticker: Ticker,
+    cache: Option<Cache>,
+}
+
+impl Sandbox {
+    /// Sets the engine up and starts its thread. A cache folder that cannot be used is logged and
+    /// done without.
+    ///
+    /// # Errors
+    /// When the machine does not allow it: no room for the address space, no thread.
+    pub fn new(settings: Settings) -> Result<Self, Error> {
+        let engine = Engine::new(&config(&settings)).map_err(|error| Error::Engine(format!("{error:#}")))?;
+        let mut linker = Linker::new(&engine);
+        imports::add(&mut linker).map_err(|error| Error::Engine(format!("{error:#}")))?;
+        let ticker = Ticker::spawn(engine.weak(), settings.tick).map_err(Error::Ticker)?;
+        let cache = settings.cache.as_deref().and_then(|folder| match Cache::open(folder) {
+            Ok(cache) => Some(cache),
+            Err(error) => {
+                tracing::warn!(folder = %folder.display(), %error, "compiled code is not kept");
+                None
+            }
+        });
+        Ok(Self { shared: Arc::new(Shared { engine, linker, settings, ticker, cache }) })
+    }
+
+    /// Takes a component as the plugin `name`: compiles it, or finds it compiled, and checks that
+    /// it imports and exports what a tunnel worker does.
+    ///
+    /// # Errors
+    /// Says what is wrong with the component.
+    pub fn load(&self, name: &str, component: &[u8]) -> Result<WasmFactory, Error> {
+        let compiled = self.compile(component);
+        let compiled = compiled
+            .map_err(|error| Error::Compile { plugin: name.to_owned(), detail: format!("{error:#}") })?;
+        WasmFactory::new(self.clone(), name, &compiled)
+    }
+
+    fn compile(&self, component: &[u8]) -> wasmtime::Result<Component> {
+        let engine = &self.shared.engine;
+        match &self.shared.cache {
+            Some(cache) => cache.component(engine, component),
+            None => Component::from_binary(engine, component),
+        }
+    }
+}
+
+fn config(settings: &Settings) -> Config {
+    let mut pool = PoolingAllocationConfig::new();
+    pool.max_memory_size(settings.memory)
+        .total_component_instances(settings.instances)
+        .total_core_instances(settings.instances.saturating_mul(4))
+        .total_memories(settings.instances)
+        .total_tables(settings.instances.saturating_mul(2))
+        .max_memories_per_component(1)
+        .max_tables_per_component(2)
+        .max_core_instances_per_component(4);
+    let mut config = Config::new();
+    config
+        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
+        .cranelift_opt_level(OptLevel::Speed)
+        .wasm_simd(true)
+        .wasm_wide_arithmetic(true)
+        .wasm_relaxed_simd(false)
+        .wasm_memory64(false)
+        .wasm_component_model(true)
+        .epoch_interruption(true)
+        .max_wasm_stack(STACK);
+    config
+}

@@ -1,0 +1,176 @@
+//! One running instance.
+
+use std::sync::Arc;
+
+use warren_schemas::Timestamp;
+use warren_schemas::batch::{Batch, MAX_ANSWER};
+use warren_workers::{Worker, WorkerFault, WorkerHost};
+use wasmtime::component::{ComponentNamedList, Instance, InstancePre, Lift, Lower, TypedFunc};
+use wasmtime::{Store, StoreContextMut};
+
+use crate::engine::{Sandbox, Shared};
+use crate::guest::{Budget, Guest, Stop};
+use crate::plugin::MACHINE;
+
+/// Bytes that may come out of an instance at once: the largest answer, and what the canonical ABI
+/// counts beside it.
+const OUT: usize = MAX_ANSWER + 4096;
+
+type Bytes = (Vec<u8>,);
+type Done = (Result<(), String>,);
+
+/// The exports of `warren:worker/machine`.
+struct Exports {
+    configure: TypedFunc<(u64, Vec<u8>), Done>,
+    control: TypedFunc<(u64, Vec<u8>), Bytes>,
+    data: TypedFunc<(u64, Vec<u8>), Bytes>,
+    timeout: TypedFunc<(u64,), Bytes>,
+    shutdown: TypedFunc<(u64, u8), Bytes>,
+}
+
+/// A Wasm instance as a worker. After a fault other than a refused configuration it is dead: its
+/// memory may be in any state, so every further call answers with a fault and runs nothing.
+pub struct WasmWorker {
+    shared: Arc<Shared>,
+    plugin: String,
+    store: Store<Guest>,
+    exports: Exports,
+    died_in: Option<&'static str>,
+}
+
+impl WasmWorker {
+    pub(crate) fn new(
+        sandbox: &Sandbox,
+        plugin: &str,
+        ready: &InstancePre<Guest>,
+        host: Box<dyn WorkerHost>,
+    ) -> wasmtime::Result<Self> {
+        let shared = Arc::clone(&sandbox.shared);
+        let settings = &shared.settings;
+        let mut store = Store::new(&shared.engine, Guest::new(host, settings.memory));
+        store.limiter(|guest| guest);
+        store.set_hostcall_fuel(OUT);
+        store.epoch_deadline_callback(|mut store: StoreContextMut<'_, Guest>| Ok(store.data_mut().tick()));
+        let budget = Budget { cpu: settings.control_cpu, wall: settings.wall };
+        store.data_mut().begin(Timestamp::default(), budget);
+        store.set_epoch_deadline(1);
+        let exports = {
+            let _running = shared.ticker.enter();
+            let instance = ready.instantiate(&mut store)?;
+            Exports::of(&instance, &mut store)?
+        };
+        Ok(Self { shared, plugin: plugin.to_owned(), store, exports, died_in: None })
+    }
+
+    /// One call under its budget; whatever goes wrong is a fault and the end of this worker.
+    fn call<P, R>(
+        &mut self,
+        call: &'static str,
+        function: impl FnOnce(&Exports) -> &TypedFunc<P, R>,
+        now: Timestamp,
+        arguments: P,
+    ) -> Result<R, WorkerFault>
+    where
+        P: ComponentNamedList + Lower,
+        R: ComponentNamedList + Lift,
+    {
+        if let Some(died_in) = self.died_in {
+            let detail = format!("it is not called again after its fault in {died_in}");
+            return Err(WorkerFault::Trap { plugin: self.plugin.clone(), call, detail });
+        }
+        let settings = &self.shared.settings;
+        let cpu = if matches!(call, "data" | "timeout") { settings.data_cpu } else { settings.control_cpu };
+        self.store.data_mut().begin(now, Budget { cpu, wall: settings.wall });
+        self.store.set_epoch_deadline(1);
+        let _running = self.shared.ticker.enter();
+        let answer = function(&self.exports).call(&mut self.store, arguments);
+        answer.map_err(|error| {
+            self.died_in = Some(call);
+            fault(&self.plugin, call, self.store.data(), &error)
+        })
+    }
+
+    fn batch(
+        &mut self,
+        call: &'static str,
+        answer: Result<Bytes, WorkerFault>,
+    ) -> Result<Batch, WorkerFault> {
+        let (bytes,) = answer?;
+        Batch::from_worker(bytes).map_err(|error| {
+            self.died_in = Some(call);
+            WorkerFault::Answer { plugin: self.plugin.clone(), call, detail: error.to_string() }
+        })
+    }
+}
+
+impl Exports {
+    fn of(instance: &Instance, store: &mut Store<Guest>) -> wasmtime::Result<Self> {
+        let missing = |name: &str| wasmtime::Error::msg(format!("it does not export {name}"));
+        let machine = instance.get_export_index(&mut *store, None, MACHINE);
+        let machine = machine.ok_or_else(|| missing(MACHINE))?;
+        let mut index = |name: &str| {
+            instance.get_export_index(&mut *store, Some(&machine), name).ok_or_else(|| missing(name))
+        };
+        let (configure, control, data) = (index("configure")?, index("control")?, index("data")?);
+        let (timeout, shutdown) = (index("timeout")?, index("shutdown")?);
+        Ok(Self {
+            configure: instance.get_typed_func(&mut *store, configure)?,
+            control: instance.get_typed_func(&mut *store, control)?,
+            data: instance.get_typed_func(&mut *store, data)?,
+            timeout: instance.get_typed_func(&mut *store, timeout)?,
+            shutdown: instance.get_typed_func(&mut *store, shutdown)?,
+        })
+    }
+}
+
+/// What an error of a call means.
+fn fault(plugin: &str, call: &'static str, guest: &Guest, error: &wasmtime::Error) -> WorkerFault {
+    let plugin = plugin.to_owned();
+    match guest.stopped {
+        Some(Stop::Deadline(limit_ms)) => WorkerFault::Deadline { plugin, call, limit_ms },
+        Some(Stop::Memory) => WorkerFault::Memory { plugin, call, limit: guest.memory },
+        None => {
+            let cause = error.root_cause().to_string();
+            if cause.contains("fuel allocated for hostcalls") {
+                let detail = format!("more than {MAX_ANSWER} bytes at once");
+                return WorkerFault::Answer { plugin, call, detail };
+            }
+            let detail = match &guest.last_words {
+                Some(words) => format!("{cause}; its last words: {words}"),
+                None => cause,
+            };
+            WorkerFault::Trap { plugin, call, detail }
+        }
+    }
+}
+
+impl Worker for WasmWorker {
+    fn configure(&mut self, now: Timestamp, config: &[u8]) -> Result<(), WorkerFault> {
+        let arguments = (now.as_micros(), config.to_vec());
+        let (answer,) = self.call("configure", |exports| &exports.configure, now, arguments)?;
+        answer.map_err(|detail| WorkerFault::Refused { plugin: self.plugin.clone(), detail })
+    }
+
+    fn control(&mut self, now: Timestamp, request: &[u8]) -> Result<Batch, WorkerFault> {
+        let arguments = (now.as_micros(), request.to_vec());
+        let answer = self.call("control", |exports| &exports.control, now, arguments);
+        self.batch("control", answer)
+    }
+
+    fn data(&mut self, now: Timestamp, batch: Batch) -> Result<Batch, WorkerFault> {
+        let arguments = (now.as_micros(), batch.into_bytes());
+        let answer = self.call("data", |exports| &exports.data, now, arguments);
+        self.batch("data", answer)
+    }
+
+    fn timeout(&mut self, now: Timestamp) -> Result<Batch, WorkerFault> {
+        let answer = self.call("timeout", |exports| &exports.timeout, now, (now.as_micros(),));
+        self.batch("timeout", answer)
+    }
+
+    fn shutdown(&mut self, now: Timestamp, reason: u8) -> Result<Batch, WorkerFault> {
+        let arguments = (now.as_micros(), reason);
+        let answer = self.call("shutdown", |exports| &exports.shutdown, now, arguments);
+        self.batch("shutdown", answer)
+    }
+}

@@ -1,0 +1,156 @@
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use super::*;
+use crate::{DhRefusal, LogLevel};
+
+/// Fails where its configuration says: `d` in data, `c` in configure, `r` refuses.
+struct Fragile {
+    config: Vec<u8>,
+}
+
+#[derive(Default)]
+struct Fragiles {
+    spawned: AtomicU32,
+    /// Spawns that fail, counted down.
+    barren: Mutex<u32>,
+}
+
+fn trap(call: &'static str) -> WorkerFault {
+    WorkerFault::Trap { plugin: "fragile".to_owned(), call, detail: String::new() }
+}
+
+impl Worker for Fragile {
+    fn configure(&mut self, _: Timestamp, config: &[u8]) -> Result<(), WorkerFault> {
+        match config {
+            b"c" => Err(trap("configure")),
+            b"r" => Err(WorkerFault::Refused { plugin: "fragile".to_owned(), detail: "no".to_owned() }),
+            _ => {
+                self.config = config.to_vec();
+                Ok(())
+            }
+        }
+    }
+    fn control(&mut self, _: Timestamp, _: &[u8]) -> Result<Batch, WorkerFault> {
+        Ok(Batch::with_slots(self.config.len()))
+    }
+    fn data(&mut self, _: Timestamp, batch: Batch) -> Result<Batch, WorkerFault> {
+        if self.config == b"d" { Err(trap("data")) } else { Ok(batch) }
+    }
+    fn timeout(&mut self, _: Timestamp) -> Result<Batch, WorkerFault> {
+        Ok(Batch::with_slots(0))
+    }
+    fn shutdown(&mut self, _: Timestamp, _: u8) -> Result<Batch, WorkerFault> {
+        if self.config == b"d" { Err(trap("shutdown")) } else { Ok(Batch::with_slots(0)) }
+    }
+}
+
+impl WorkerFactory for Fragiles {
+    fn name(&self) -> &str {
+        "fragile"
+    }
+    fn spawn(&self, _: Box<dyn WorkerHost>) -> Result<Box<dyn Worker>, WorkerFault> {
+        let mut barren = self.barren.lock().unwrap();
+        if *barren > 0 {
+            *barren -= 1;
+            return Err(trap("instantiate"));
+        }
+        self.spawned.fetch_add(1, Relaxed);
+        Ok(Box::new(Fragile { config: Vec::new() }))
+    }
+}
+
+struct Deaf;
+
+impl WorkerHost for Deaf {
+    fn log(&mut self, _: LogLevel, _: &str) {}
+    fn random(&mut self, _: &mut [u8]) {}
+    fn onion_dh(&mut self, _: u32, _: &[u8]) -> Result<[u8; 32], DhRefusal> {
+        Err(DhRefusal::UnknownEpoch)
+    }
+}
+
+fn seat(config: &[u8]) -> (Arc<Fragiles>, Seat) {
+    let factory = Arc::new(Fragiles::default());
+    let hosts: HostMaker = Box::new(|| Box::new(Deaf));
+    (Arc::clone(&factory), Seat::new(factory, hosts, config.to_vec()))
+}
+
+const fn at(millis: u64) -> Timestamp {
+    Timestamp::from_micros(1_000_000_000_000 + millis * 1000)
+}
+
+fn data(seat: &mut Seat, now: Timestamp) -> Result<Batch, Lost> {
+    seat.data(now, Batch::with_slots(1))
+}
+
+#[test]
+fn a_healthy_worker_keeps_its_seat() {
+    let (factory, mut seat) = seat(b"ok");
+    seat.start(at(0)).unwrap();
+    for time in 0..5 {
+        data(&mut seat, at(time)).unwrap();
+    }
+    assert_eq!(factory.spawned.load(Relaxed), 1);
+    assert_eq!(seat.restarts(), 0);
+    assert!(seat.shutdown(at(9), 2).unwrap().is_some());
+}
+
+#[test]
+fn waits_double_up_to_five_seconds_and_end_with_a_long_life() {
+    let (_, mut seat) = seat(b"d");
+    let mut now = 0;
+    let mut waits = Vec::new();
+    for _ in 0..9 {
+        let lost = data(&mut seat, at(now)).unwrap_err();
+        assert!(lost.fault.is_some());
+        let wait = lost.wake_at.since(at(now)).as_millis() as u64;
+        waits.push(wait);
+        if wait > 0 {
+            let early = data(&mut seat, at(now + wait - 1)).unwrap_err();
+            assert!(early.fault.is_none(), "an empty seat has nothing new to tell");
+            assert_eq!(early.wake_at, lost.wake_at);
+        }
+        now += wait;
+    }
+    assert_eq!(waits, [0, 100, 200, 400, 800, 1600, 3200, 5000, 5000]);
+    assert_eq!(seat.restarts(), 9);
+    seat.timeout(at(now)).unwrap();
+    let lost = data(&mut seat, at(now + 60_000)).unwrap_err();
+    assert_eq!(lost.wake_at, at(now + 60_000), "a worker that lived a minute is replaced at once");
+}
+
+#[test]
+fn a_replacement_that_does_not_start_is_tried_again() {
+    let (factory, mut seat) = seat(b"d");
+    *factory.barren.lock().unwrap() = 0;
+    data(&mut seat, at(0)).unwrap_err();
+    *factory.barren.lock().unwrap() = 1;
+    let lost = seat.timeout(at(0)).unwrap_err();
+    assert!(lost.fault.is_none());
+    assert_eq!(lost.wake_at, at(100));
+    seat.timeout(at(100)).unwrap();
+    assert_eq!(factory.spawned.load(Relaxed), 2);
+}
+
+#[test]
+fn a_replacement_gets_the_last_configuration_that_was_taken() {
+    let (_, mut seat) = seat(b"ok");
+    seat.start(at(0)).unwrap();
+    let refused = seat.configure(at(0), b"r".to_vec()).unwrap_err();
+    assert!(matches!(refused, ReconfigureError::Refused(_)));
+    assert_eq!(seat.restarts(), 0, "a refusal costs no worker");
+    seat.configure(at(0), vec![1; 9]).unwrap();
+    let lost = seat.configure(at(0), b"c".to_vec()).unwrap_err();
+    assert!(matches!(lost, ReconfigureError::Lost(Lost { fault: Some(_), .. })));
+    assert_eq!(seat.control(at(0), b"").unwrap().slot_count(), 64, "the replacement has nine bytes");
+}
+
+#[test]
+fn a_configuration_that_cannot_work_is_found_at_start() {
+    let (_, mut seat) = seat(b"r");
+    assert!(matches!(seat.start(at(0)), Err(WorkerFault::Refused { .. })));
+    let (_, mut other) = self::seat(b"d");
+    other.start(at(0)).unwrap();
+    assert!(other.shutdown(at(1), 2).is_err(), "a worker that fails at its end is reported and gone");
+}
