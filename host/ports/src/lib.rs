@@ -93,6 +93,15 @@ pub trait Dial: Send + Sync {
     fn dial(&self, isolation: Isolation, target: Target, job: DialJob) -> BoxFuture<'static, ()>;
 }
 
+/// A CONNECT that was read at the SOCKS front door and waits for its answer.
+pub trait SocksClient: Send {
+    /// Says yes; what follows are the client's bytes.
+    fn accept(self: Box<Self>) -> BoxFuture<'static, io::Result<BoxStream>>;
+
+    /// Says why not, and closes.
+    fn refuse(self: Box<Self>, error: DialError) -> BoxFuture<'static, ()>;
+}
+
 /// UDP to the world, from one exit.
 pub trait Association: Send + Sync {
     /// Sends one datagram of at most 1,500 bytes. May drop it, as UDP may.
