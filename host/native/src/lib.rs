@@ -1,1 +1,108 @@
-//! Placeholder.
+//! The tunnel plugin linked as a library: the native twin of the Wasm worker.
+//!
+//! `workers.mode = "native"` runs it. Same trait, same actions (tests/conformance shows it), no
+//! sandbox: a panic is caught and ends the worker, but memory and time have no limit of their own.
+//! Does no I/O; what the tunnel asks of its host goes to the `WorkerHost` it is given.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use warren_schemas::Timestamp;
+use warren_schemas::batch::Batch;
+use warren_schemas::control::TunnelConfig;
+use warren_tunnel::{Env, Level, Tunnel};
+use warren_workers::{LogLevel, Worker, WorkerFactory, WorkerFault, WorkerHost};
+
+const PLUGIN: &str = concat!("tunnel ", env!("CARGO_PKG_VERSION"), " (native)");
+
+/// Makes native tunnel workers.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NativeFactory;
+
+/// The onion state machine in this process.
+pub struct NativeWorker {
+    tunnel: Tunnel,
+    env: HostEnv,
+    died_in: Option<&'static str>,
+}
+
+struct HostEnv(Box<dyn WorkerHost>);
+
+impl Env for HostEnv {
+    fn log(&mut self, level: Level, line: &str) {
+        let level = match level {
+            Level::Error => LogLevel::Error,
+            Level::Warn => LogLevel::Warn,
+            Level::Info => LogLevel::Info,
+            Level::Debug => LogLevel::Debug,
+        };
+        self.0.log(level, line);
+    }
+
+    fn random(&mut self, bytes: &mut [u8]) {
+        self.0.random(bytes);
+    }
+
+    fn onion_dh(&mut self, epoch: u32, point: &[u8; 32]) -> Option<[u8; 32]> {
+        self.0.onion_dh(epoch, point).ok()
+    }
+}
+
+impl WorkerFactory for NativeFactory {
+    fn name(&self) -> &str {
+        PLUGIN
+    }
+
+    fn spawn(&self, host: Box<dyn WorkerHost>) -> Result<Box<dyn Worker>, WorkerFault> {
+        Ok(Box::new(NativeWorker { tunnel: Tunnel::new(), env: HostEnv(host), died_in: None }))
+    }
+}
+
+impl NativeWorker {
+    /// Runs one call; a panic leaves the state machine in an unknown state, so it is the last.
+    fn call<T>(
+        &mut self,
+        call: &'static str,
+        run: impl FnOnce(&mut Tunnel, &mut HostEnv) -> T,
+    ) -> Result<T, WorkerFault> {
+        let trap = |detail| WorkerFault::Trap { plugin: PLUGIN.to_owned(), call, detail };
+        if let Some(died_in) = self.died_in {
+            return Err(trap(format!("it is not called again after its fault in {died_in}")));
+        }
+        catch_unwind(AssertUnwindSafe(|| run(&mut self.tunnel, &mut self.env))).map_err(|panic| {
+            self.died_in = Some(call);
+            trap(words(panic.as_ref()))
+        })
+    }
+}
+
+fn words(panic: &(dyn Any + Send)) -> String {
+    let words = panic.downcast_ref::<&str>().map(|words| (*words).to_owned());
+    let words = words.or_else(|| panic.downcast_ref::<String>().cloned());
+    words.unwrap_or_else(|| "a panic without words".to_owned())
+}
+
+impl Worker for NativeWorker {
+    fn configure(&mut self, now: Timestamp, config: &[u8]) -> Result<(), WorkerFault> {
+        let refused = |detail| WorkerFault::Refused { plugin: PLUGIN.to_owned(), detail };
+        let config = TunnelConfig::decode(config).map_err(|error| refused(error.to_string()))?;
+        let answer = self.call("configure", |tunnel, _| tunnel.configure(now, config))?;
+        answer.map_err(|error| refused(error.to_string()))
+    }
+
+    fn control(&mut self, now: Timestamp, request: &[u8]) -> Result<Batch, WorkerFault> {
+        self.call("control", |tunnel, env| tunnel.handle_control(env, now, request))
+    }
+
+    fn data(&mut self, now: Timestamp, batch: Batch) -> Result<Batch, WorkerFault> {
+        self.call("data", |tunnel, env| tunnel.handle_data(env, now, batch))
+    }
+
+    fn timeout(&mut self, now: Timestamp) -> Result<Batch, WorkerFault> {
+        self.call("timeout", |tunnel, env| tunnel.handle_timeout(env, now))
+    }
+
+    fn shutdown(&mut self, now: Timestamp, reason: u8) -> Result<Batch, WorkerFault> {
+        self.call("shutdown", |tunnel, env| tunnel.shutdown(env, now, reason))
+    }
+}

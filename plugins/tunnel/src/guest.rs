@@ -1,0 +1,68 @@
+//! The state machine as a component: the verbs of `wit/worker.wit` over [`Tunnel`].
+
+use warren_schemas::Timestamp;
+use warren_schemas::batch::Batch;
+use warren_schemas::control::TunnelConfig;
+use warren_sdk::{Host, Machine};
+
+use crate::{Env, Level, Tunnel};
+
+struct Guest(Tunnel);
+
+impl Default for Guest {
+    fn default() -> Self {
+        Self(Tunnel::new())
+    }
+}
+
+impl Env for Host {
+    fn log(&mut self, level: Level, line: &str) {
+        let level = match level {
+            Level::Error => warren_sdk::Level::Error,
+            Level::Warn => warren_sdk::Level::Warn,
+            Level::Info => warren_sdk::Level::Info,
+            Level::Debug => warren_sdk::Level::Debug,
+        };
+        Self::log(self, level, line);
+    }
+
+    fn random(&mut self, bytes: &mut [u8]) {
+        Self::random(self, bytes);
+    }
+
+    fn onion_dh(&mut self, epoch: u32, point: &[u8; 32]) -> Option<[u8; 32]> {
+        Self::onion_dh(self, epoch, point).ok()
+    }
+}
+
+impl Machine for Guest {
+    fn configure(&mut self, _: &mut Host, now: Timestamp, config: &[u8]) -> Result<(), String> {
+        let config = TunnelConfig::decode(config).map_err(|error| error.to_string())?;
+        self.0.configure(now, config).map_err(|error| error.to_string())
+    }
+
+    fn control(&mut self, host: &mut Host, now: Timestamp, request: &[u8]) -> Vec<u8> {
+        self.0.handle_control(host, now, request).into_bytes()
+    }
+
+    fn data(&mut self, host: &mut Host, now: Timestamp, batch: Vec<u8>) -> Vec<u8> {
+        match Batch::from_host(batch) {
+            Ok(batch) => self.0.handle_data(host, now, batch).into_bytes(),
+            // The host's own fault, not a peer's; an empty answer loses no more than the batch.
+            Err(error) => {
+                Host::log(host, warren_sdk::Level::Error, &format!("not a batch: {error}"));
+                Batch::with_slots(0).into_bytes()
+            }
+        }
+    }
+
+    fn timeout(&mut self, host: &mut Host, now: Timestamp) -> Vec<u8> {
+        self.0.handle_timeout(host, now).into_bytes()
+    }
+
+    fn shutdown(&mut self, host: &mut Host, now: Timestamp, reason: u8) -> Vec<u8> {
+        self.0.shutdown(host, now, reason).into_bytes()
+    }
+}
+
+warren_sdk::worker!(Guest);

@@ -1,0 +1,47 @@
+//! Published and golden vectors, computed inside Wasm by the guest `probe`.
+
+use warren_schemas::Timestamp;
+use warren_workers::Worker;
+
+use crate::host::{SeededHost, factory, settings};
+
+// The same checks that run natively beside the primitives.
+#[path = "../../../plugins/tunnel/src/probe/published.rs"]
+mod published;
+
+/// Golden vectors, in the order of `warren_tunnel::vectors::NAMES`.
+const GOLDEN: [(&str, &str); 4] = [
+    ("circuit.txt", include_str!("../../../schemas/vectors/circuit.txt")),
+    ("layers.txt", include_str!("../../../schemas/vectors/layers.txt")),
+    ("link.txt", include_str!("../../../schemas/vectors/link.txt")),
+    ("messages.txt", include_str!("../../../schemas/vectors/messages.txt")),
+];
+
+fn probe(worker: &mut dyn Worker, request: &[u8]) -> Vec<u8> {
+    let answer = worker.control(Timestamp::from_micros(1), request).unwrap();
+    let slot = answer.slot(0).unwrap();
+    answer.bytes_of(&slot).to_vec()
+}
+
+fn worker() -> Box<dyn Worker> {
+    factory(settings(), "probe").spawn(Box::new(SeededHost::new(1))).unwrap()
+}
+
+#[test]
+fn published_vectors_hold_inside_wasm() {
+    let mut worker = worker();
+    let counts = published::check(&mut |request| probe(worker.as_mut(), request));
+    assert_eq!(counts, published::EXPECTED);
+}
+
+#[test]
+fn golden_vectors_come_out_of_wasm_the_same() {
+    let mut worker = worker();
+    let names: Vec<_> = GOLDEN.iter().map(|(name, _)| *name).collect();
+    assert_eq!(names, warren_tunnel::vectors::NAMES);
+    for (index, (name, text)) in GOLDEN.iter().enumerate() {
+        let answer = probe(worker.as_mut(), &[8, u8::try_from(index).unwrap()]);
+        assert_eq!(answer[0], 0, "{name}");
+        assert_eq!(String::from_utf8_lossy(&answer[1..]), *text, "{name}");
+    }
+}
