@@ -13,7 +13,7 @@ use crate::messages::{Ask, ToKeeper, What};
 pub(crate) struct Ends {
     worker: u8,
     keeper: mpsc::Sender<ToKeeper>,
-    connections: HashMap<CircuitHandle, Connection>,
+    connections: HashMap<CircuitHandle, Vec<Connection>>,
 }
 
 impl Ends {
@@ -23,12 +23,17 @@ impl Ends {
 
     /// A circuit's last hop proved itself on this connection.
     pub(crate) fn insert(&mut self, handle: CircuitHandle, connection: Connection) {
-        self.connections.insert(handle, connection);
+        self.connections.entry(handle).or_default().push(connection);
+    }
+
+    /// Whether a connection uses that circuit.
+    pub(crate) fn holds(&self, handle: CircuitHandle) -> bool {
+        self.connections.contains_key(&handle)
     }
 
     /// The circuit is gone and nothing takes its place.
-    pub(crate) fn remove(&mut self, handle: CircuitHandle) -> Option<Connection> {
-        self.connections.remove(&handle)
+    pub(crate) fn remove(&mut self, handle: CircuitHandle) {
+        self.connections.remove(&handle);
     }
 
     /// All of them, when the worker is lost.
@@ -36,11 +41,12 @@ impl Ends {
         self.connections.drain().map(|(handle, _)| handle).collect()
     }
 
-    /// Moves the connection of circuit `from` to circuit `to`. The connection `to` had is closed.
+    /// Moves the connections of circuit `from` to circuit `to`, where new streams go on using the
+    /// connection that `to` has.
     pub(crate) fn migrate(&mut self, from: CircuitHandle, to: CircuitHandle) {
-        if let Some(connection) = self.connections.remove(&from) {
+        for connection in self.connections.remove(&from).unwrap_or_default() {
             connection.migrate(to);
-            self.connections.insert(to, connection);
+            self.insert(to, connection);
         }
     }
 
@@ -48,11 +54,12 @@ impl Ends {
     /// the exit was reached goes back to the keeper, because nothing was sent yet.
     pub(crate) fn open(&self, handle: CircuitHandle, ask: Ask) {
         let (worker, keeper) = (self.worker, self.keeper.clone());
-        let connection = self.connections.get(&handle).cloned();
+        let open = |all: &Vec<Connection>| all.iter().find(|connection| !connection.is_closed()).cloned();
+        let connection = self.connections.get(&handle).and_then(open);
         tokio::spawn(async move {
             match connection {
-                Some(connection) if !connection.is_closed() => serve(&connection, ask, &keeper).await,
-                _ => give_back(ask, &keeper).await,
+                Some(connection) => serve(&connection, ask, &keeper).await,
+                None => give_back(ask, &keeper).await,
             }
             drop(keeper.send(ToKeeper::StreamEnded { worker, handle }).await);
         });

@@ -3,15 +3,18 @@
 //! It owns the policy (`host/circuits`), sends its commands to the worker threads and parks what
 //! asks for a circuit until one stands. It never touches a cell.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use warren_circuits::{CircuitRef, Circuits, Command, Rules};
+use warren_circuits::{CircuitRef, CircuitReport, CircuitState, Circuits, Command, Rules};
+use warren_exit::Exit;
 use warren_ports::status::{CircuitStatus, Status, WorkerStatus};
 use warren_ports::{Clock, DialError, Isolation};
 use warren_schemas::control::{CloseReason, Request, Sync};
+use warren_schemas::descriptor::{Descriptor, SignedDescriptor};
 use warren_schemas::{CircuitHandle, PeerId, RequestId, Timestamp};
 
 use crate::host::random_bytes;
@@ -20,6 +23,11 @@ use crate::thread::Gauge;
 
 /// Asks that may wait for a circuit; one more fails at once.
 const MAX_PARKED: usize = 4096;
+
+/// Relay addresses that an exit denies; descriptors beyond that are many thousands.
+const MAX_DENIED: usize = 16_384;
+/// How long a connection waits for another circuit to its last hop. Shorter than QUIC's idle time.
+const ORPHAN_WAIT: Duration = Duration::from_secs(20);
 
 /// The task's state.
 pub(crate) struct Keeper {
@@ -30,7 +38,21 @@ pub(crate) struct Keeper {
     counts: HashMap<u8, Sync>,
     clock: Arc<dyn Clock>,
     parked: VecDeque<Ask>,
-    exit_keys: HashMap<(u8, CircuitHandle), PeerId>,
+    /// Connections whose circuit died, by what they were: a new circuit of the same isolation to
+    /// the same exit saves their streams.
+    orphans: Vec<Orphan>,
+    exit: Option<Arc<Exit>>,
+    relay_addresses: HashSet<SocketAddr>,
+}
+
+/// A connection that waits for another circuit to its last hop.
+struct Orphan {
+    worker: u8,
+    /// The dead circuit it used.
+    handle: CircuitHandle,
+    isolation: Isolation,
+    exit: PeerId,
+    until: Timestamp,
 }
 
 impl Keeper {
@@ -39,6 +61,7 @@ impl Keeper {
         inbox: mpsc::Receiver<ToKeeper>,
         workers: Vec<mpsc::Sender<ToWorker>>,
         gauges: Vec<Arc<Gauge>>,
+        exit: Option<Arc<Exit>>,
         clock: Arc<dyn Clock>,
     ) -> Self {
         Self {
@@ -49,7 +72,9 @@ impl Keeper {
             counts: HashMap::new(),
             clock,
             parked: VecDeque::new(),
-            exit_keys: HashMap::new(),
+            orphans: Vec::new(),
+            exit,
+            relay_addresses: HashSet::new(),
         }
     }
 
@@ -87,6 +112,7 @@ impl Keeper {
         let now = self.clock.now();
         self.circuits.handle_timeout(now);
         self.carry_out();
+        self.abandon(now);
         self.give_up(now).await;
     }
 
@@ -95,9 +121,10 @@ impl Keeper {
         match message {
             ToKeeper::Ask(ask) => self.handle_ask(now, ask).await,
             ToKeeper::Want(isolation) => self.circuits.want(now, &isolation),
-            ToKeeper::Relay(descriptor, signed) => self.circuits.handle_relay(now, *descriptor, signed),
+            ToKeeper::Relay(descriptor, signed) => self.handle_relay(now, *descriptor, signed),
             ToKeeper::Ready { request, worker, handle } => {
                 self.circuits.handle_ready(now, request, worker, handle);
+                self.adopt(worker, handle);
                 self.serve_parked(now).await;
             }
             ToKeeper::Failed { request, reason, hop } => {
@@ -161,26 +188,84 @@ impl Keeper {
         }
     }
 
-    /// A dead circuit's connection moves to another circuit with the same last hop, if one stands
-    /// on the same worker; else its streams are reset by the thread that owns it.
+    /// Learns a relay; an exit denies its tunnel ports as destinations.
+    fn handle_relay(&mut self, now: Timestamp, descriptor: Descriptor, signed: SignedDescriptor) {
+        let before = self.relay_addresses.len();
+        if self.relay_addresses.len() < MAX_DENIED {
+            self.relay_addresses.extend(descriptor.addresses.iter().copied());
+        }
+        if let Some(exit) = self.exit.as_ref().filter(|_| before != self.relay_addresses.len()) {
+            exit.set_relays(self.relay_addresses.iter().copied());
+        }
+        self.circuits.handle_relay(now, descriptor, signed);
+    }
+
+    /// A circuit is gone. Its connection waits when another circuit to its exit is on its way,
+    /// else its streams are reset by the thread that owns it.
     fn handle_dead(&mut self, now: Timestamp, worker: u8, handle: CircuitHandle, reason: CloseReason) {
+        let report = self.circuits.statuses(now).into_iter().find(|c| c.worker == worker && c.handle == Some(handle));
         self.circuits.handle_dead(now, worker, handle, reason);
+        let Some(CircuitReport { isolation: Some(isolation), path, streams: 1.., .. }) = report else {
+            drop(self.send(worker, ToWorker::Abandon { handle }));
+            return;
+        };
+        tracing::info!(hops = isolation.hops, ?reason, "a circuit in use died");
+        let exit = path.last().copied().unwrap_or(PeerId([0; 32]));
+        let other = self.circuits.same_last_hop(&isolation, exit).filter(|other| other.worker == worker);
+        if let Some(other) = other {
+            drop(self.send(worker, ToWorker::Migrate { from: handle, to: other.handle }));
+        } else if self.circuits.rebuilding(&isolation, exit) {
+            let until = now.after(ORPHAN_WAIT);
+            self.orphans.push(Orphan { worker, handle, isolation, exit, until });
+        } else {
+            drop(self.send(worker, ToWorker::Abandon { handle }));
+        }
+    }
+
+    /// Gives a new circuit the connections that wait for its last hop.
+    fn adopt(&mut self, worker: u8, to: CircuitHandle) {
+        let now = self.clock.now();
+        let reports = self.circuits.statuses(now);
+        let Some(new) = reports.iter().find(|c| c.worker == worker && c.handle == Some(to)) else {
+            return;
+        };
+        let fits = |orphan: &mut Orphan| {
+            orphan.worker == worker
+                && new.isolation.as_ref() == Some(&orphan.isolation)
+                && new.path.last() == Some(&orphan.exit)
+        };
+        let adopted: Vec<Orphan> = self.orphans.extract_if(.., fits).collect();
+        for orphan in adopted {
+            drop(self.send(worker, ToWorker::Migrate { from: orphan.handle, to }));
+        }
+    }
+
+    /// Resets what waited in vain.
+    fn abandon(&mut self, now: Timestamp) {
+        let late: Vec<Orphan> = self.orphans.extract_if(.., |orphan| orphan.until <= now).collect();
+        for Orphan { worker, handle, .. } in late {
+            drop(self.send(worker, ToWorker::Abandon { handle }));
+        }
     }
 
     fn carry_out(&mut self) {
         while let Some(command) = self.circuits.poll_command() {
             match command {
-                Command::Build { request, worker, hops, exit_key, .. } => {
-                    if self.send(worker, ToWorker::Build { request, hops, exit_key }).is_err() {
-                        let now = self.clock.now();
-                        self.circuits.handle_failed(now, request, CloseReason::Limit, 0);
-                    }
-                }
+                Command::Build { request, worker, hops, .. } => self.build(request, worker, hops),
                 Command::Close { worker, handle, reason } => {
                     let request = Request::Circuit { handle, reason };
                     drop(self.send(worker, ToWorker::Request(RequestId::default(), request)));
                 }
             }
+        }
+    }
+
+    fn build(&mut self, request: RequestId, worker: u8, hops: Vec<SignedDescriptor>) {
+        let now = self.clock.now();
+        let exit_key = hops.last().and_then(|exit| exit.verify(now).ok()).map(|exit| exit.stream_key);
+        let sent = exit_key.map(|exit_key| self.send(worker, ToWorker::Build { request, hops, exit_key }));
+        if !matches!(sent, Some(Ok(()))) {
+            self.circuits.handle_failed(now, request, CloseReason::Limit, 0);
         }
     }
 
@@ -191,6 +276,7 @@ impl Keeper {
             relays_known,
             exits_known,
             waiting: waiting.iter().map(|(isolation, why)| format!("{} hops: {why}", isolation.hops)).collect(),
+            circuits: self.circuits.statuses(now).into_iter().map(circuit_status).collect(),
             workers: self.worker_statuses(),
             ..Status::default()
         }
@@ -206,11 +292,28 @@ impl Keeper {
                 relayed_circuits: counts.relayed_circuits,
                 cells_relayed: counts.cells_relayed,
                 bytes_relayed: counts.bytes_relayed,
-                drops: counts.drops.iter().map(|(_, count)| count).sum(),
+                drops: counts.drops.iter().map(|(_, count)| count).sum::<u64>() + gauge.drops(),
                 links: counts.links,
                 cpu_s: gauge.cpu_s(),
             }
         });
         statuses.collect()
+    }
+}
+
+fn circuit_status(report: CircuitReport) -> CircuitStatus {
+    let state = match report.state {
+        CircuitState::Building => "building",
+        CircuitState::Ready => "ready",
+        CircuitState::Closing => "closing",
+    };
+    let handle = report.handle.map_or_else(|| "-".to_owned(), |handle| handle.0.to_string());
+    CircuitStatus {
+        id: format!("{}.{handle}", report.worker),
+        path: report.path.iter().map(PeerId::to_string).collect(),
+        state: state.to_owned(),
+        isolation: report.isolation.map_or_else(String::new, |isolation| isolation.key.to_string()),
+        streams: usize::try_from(report.streams).unwrap_or(usize::MAX),
+        age_s: report.age.as_secs(),
     }
 }

@@ -1,14 +1,13 @@
 //! The last hop's side: what originators ask of this exit over the circuits that end here.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::io::copy_bidirectional_with_sizes;
-use tokio::net::TcpStream;
-use warren_exit::Exit;
+use warren_exit::{Exit, ExitCircuit, Outbound, UdpFlow};
 use warren_ports::DialError;
 use warren_schemas::stream::Outcome;
-use warren_streams::{Answer, Asked, Endpoint, Incoming, TunnelStream};
+use warren_streams::{Answer, Asked, Endpoint, Incoming, ServerAssociation};
 
 /// Bytes a stream's copy buffers, each way.
 const COPY_BUFFER: usize = 64 * 1024;
@@ -16,24 +15,58 @@ const COPY_BUFFER: usize = 64 * 1024;
 /// Takes the connections of all circuits that end at this worker, until the endpoint closes.
 pub(crate) async fn serve(endpoint: Endpoint, exit: Arc<Exit>) {
     while let Some(incoming) = endpoint.accept().await {
-        let exit = Arc::clone(&exit);
-        tokio::spawn(serve_connection(incoming, exit));
+        tokio::spawn(serve_connection(incoming, exit.circuit()));
     }
 }
 
-async fn serve_connection(mut incoming: Incoming, exit: Arc<Exit>) {
+async fn serve_connection(incoming: Incoming, circuit: ExitCircuit) {
     while let Some(asked) = incoming.next().await {
         match asked {
             Asked::Connect { target, answer } => {
-                let exit = Arc::clone(&exit);
+                let circuit = circuit.clone();
                 tokio::spawn(async move {
-                    match exit.connect(&target).await {
-                        Ok((tcp, bound)) => carry(answer, tcp, bound).await,
+                    match circuit.connect(&target).await {
+                        Ok((outbound, bound)) => carry(answer, outbound, bound).await,
                         Err(error) => answer.refuse(outcome(&error)).await,
                     }
                 });
             }
-            Asked::Associate { flow } => drop(tokio::spawn(datagrams(flow, Arc::clone(&exit)))),
+            Asked::Associate { flow } => drop(tokio::spawn(exchange(flow, circuit.udp_flow()))),
         }
+    }
+}
+
+/// Answers, then copies until both directions ended.
+async fn carry(answer: Answer, mut outbound: Outbound, bound: SocketAddr) {
+    if let Ok(mut stream) = answer.accept(bound).await {
+        let copied = copy_bidirectional_with_sizes(&mut stream, &mut outbound, COPY_BUFFER, COPY_BUFFER);
+        if let Err(error) = copied.await {
+            tracing::debug!(kind = ?error.kind(), "a stream of a circuit ended");
+        }
+    }
+}
+
+/// Exchanges datagrams until the association or the flow ends.
+async fn exchange(inside: ServerAssociation, outside: UdpFlow) {
+    loop {
+        let sent = tokio::select! {
+            asked = inside.recv() => asked.map(|(target, payload)| outside.send(&target, payload)),
+            answered = outside.recv() => answered.and_then(|(from, payload)| inside.send(&from, payload)),
+        };
+        if sent.is_err() {
+            return;
+        }
+    }
+}
+
+fn outcome(error: &DialError) -> Outcome {
+    match error {
+        DialError::Denied => Outcome::Denied,
+        DialError::NetworkUnreachable => Outcome::NetworkUnreachable,
+        DialError::HostUnreachable => Outcome::HostUnreachable,
+        DialError::Refused => Outcome::Refused,
+        DialError::TimedOut => Outcome::TimedOut,
+        DialError::Limit => Outcome::Limit,
+        DialError::NoCircuit(_) | DialError::CircuitLost | DialError::Failed => Outcome::Failed,
     }
 }

@@ -23,6 +23,8 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{mpsc, oneshot};
+use warren_circuits::Rules;
+use warren_exit::Exit;
 use warren_ports::status::Status;
 use warren_ports::{Clock, Datagrams, Dial, Isolation};
 use warren_schemas::PeerId;
@@ -71,8 +73,8 @@ pub struct CoreConfig {
     pub allow_private: bool,
     /// Bounds as a relay.
     pub limits: Limits,
-    /// How paths are chosen.
-    pub rules: warren_circuits::Rules,
+    /// How paths are chosen; `own_peer` and `workers` are filled in here.
+    pub rules: Rules,
     /// Key of whoever runs it, put into the descriptor.
     pub operator: Option<[u8; 32]>,
     /// Makes the workers.
@@ -121,8 +123,8 @@ pub struct Core {
 /// See [`Error`]. Threads that did start end by themselves.
 pub fn start(config: CoreConfig, clock: Arc<dyn Clock>) -> Result<Core, Error> {
     let workers = config.workers.max(1);
-    let sockets = thread::bind(config.listen, workers)?;
-    let address = sockets.first().map_or(config.listen, warren_net::Socket::local_addr);
+    let sockets = warren_net::bind_group(config.listen, workers)?;
+    let address = sockets.first().map_or(config.listen, warren_net::Bound::local_addr);
     let own = if config.advertise.is_empty() { vec![address] } else { config.advertise.clone() };
     let author = descriptor::Author::new(&config, own.clone());
     let secrets = Arc::new(host::OnionSecrets::new(config.onion_keys.clone()));
@@ -131,6 +133,8 @@ pub fn start(config: CoreConfig, clock: Arc<dyn Clock>) -> Result<Core, Error> {
     let (mailboxes, inboxes): (Vec<_>, Vec<_>) = (0..workers).map(|_| mpsc::channel(MAILBOX)).unzip();
     let gauges: Vec<_> = (0..workers).map(|_| Arc::new(Gauge::new(config.factory.name()))).collect();
     let cores = if config.pin { core_affinity::get_core_ids().unwrap_or_default() } else { Vec::new() };
+    let limits = warren_exit::Limits::default();
+    let exit = config.exit.clone().map(|policy| Arc::new(Exit::new(policy, limits, Arc::clone(&clock))));
     let mut threads = Vec::new();
     for (((index, socket), mailbox), gauge) in (0..workers).zip(sockets).zip(inboxes).zip(&gauges) {
         threads.push(thread::start(thread::Parts {
@@ -144,12 +148,13 @@ pub fn start(config: CoreConfig, clock: Arc<dyn Clock>) -> Result<Core, Error> {
             secrets: Arc::clone(&secrets),
             factory: Arc::clone(&config.factory),
             stream_key: config.relay.then(|| config.stream_key.clone()),
-            exit: config.exit.clone(),
+            exit: exit.clone(),
             gauge: Arc::clone(gauge),
             core: cores.get(usize::from(index) % cores.len().max(1)).copied(),
         })?);
     }
-    let policy = Keeper::new(config.rules, keeper_inbox, mailboxes.clone(), gauges, Arc::clone(&clock));
+    let rules = Rules { own_peer: author.peer_id(), workers, ..config.rules };
+    let policy = Keeper::new(rules, keeper_inbox, mailboxes.clone(), gauges, exit, Arc::clone(&clock));
     tokio::spawn(policy.run());
     Ok(Core {
         dialer: Arc::new(Dialer::new(keeper.clone(), Arc::clone(&clock))),

@@ -22,6 +22,8 @@ pub(crate) enum ToWorker {
     Attach { request: RequestId, handle: CircuitHandle, connected: Option<Connection> },
     /// Move the connection of a dead circuit to this one, which has the same last hop.
     Migrate { from: CircuitHandle, to: CircuitHandle },
+    /// Close the connection of a dead circuit: nothing takes its place.
+    Abandon { handle: CircuitHandle },
     /// A datagram that another thread's socket got.
     Datagram { source: SocketAddr, bytes: Box<[u8]> },
     /// The configuration changed.
@@ -42,7 +44,7 @@ pub(crate) enum ToKeeper {
     Ready { request: RequestId, worker: u8, handle: CircuitHandle },
     /// A circuit could not be made.
     Failed { request: RequestId, reason: CloseReason, hop: u8 },
-    /// A circuit is gone. `live` says whether streams are still open on its connection.
+    /// A circuit is gone; its connection waits for `Migrate` or `Abandon`.
     Dead { worker: u8, handle: CircuitHandle, reason: CloseReason },
     /// A worker was replaced; all its circuits are gone.
     WorkerLost { worker: u8 },

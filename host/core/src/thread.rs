@@ -9,19 +9,19 @@ mod carry;
 mod gauge;
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 use warren_exit::Exit;
-use warren_net::{ReceiveBuffers, Socket};
+use warren_net::{Bound, Outbox, ReceiveBuffers, Socket};
 use warren_ports::Clock;
-use warren_schemas::control::TunnelConfig;
+use warren_schemas::batch::SlotKind;
+use warren_schemas::control::{CloseReason, TunnelConfig};
 use warren_schemas::{RequestId, Timestamp};
 use warren_streams::{CircuitPort, Endpoint, Settings};
-use warren_workers::{Seat, WorkerFactory};
+use warren_workers::{ReconfigureError, Seat, WorkerFactory};
 use zeroize::Zeroizing;
 
 use crate::Error;
@@ -39,7 +39,7 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 /// What a thread is started with.
 pub(crate) struct Parts {
     pub(crate) index: u8,
-    pub(crate) socket: Socket,
+    pub(crate) socket: Bound,
     pub(crate) mailbox: mpsc::Receiver<ToWorker>,
     /// Mailboxes of all threads, this one's included, by index.
     pub(crate) neighbours: Vec<mpsc::Sender<ToWorker>>,
@@ -49,7 +49,7 @@ pub(crate) struct Parts {
     pub(crate) secrets: Arc<OnionSecrets>,
     pub(crate) factory: Arc<dyn WorkerFactory>,
     pub(crate) stream_key: Option<Zeroizing<[u8; 32]>>,
-    pub(crate) exit: Option<warren_exit::Policy>,
+    pub(crate) exit: Option<Arc<Exit>>,
     pub(crate) gauge: Arc<Gauge>,
     /// The core to keep to.
     pub(crate) core: Option<core_affinity::CoreId>,
@@ -93,10 +93,11 @@ pub(crate) fn start(parts: Parts) -> Result<std::thread::JoinHandle<()>, Error> 
 struct WorkerLoop {
     index: u8,
     socket: Socket,
+    outbox: Outbox,
     buffers: ReceiveBuffers,
     mailbox: mpsc::Receiver<ToWorker>,
     neighbours: Vec<mpsc::Sender<ToWorker>>,
-    outbox: carry::Outbox,
+    report: carry::Report,
     clock: Arc<dyn Clock>,
     seat: Seat,
     endpoint: Endpoint,
@@ -119,20 +120,19 @@ impl WorkerLoop {
             Box::new(Host::new(index, Arc::clone(&secrets), Arc::clone(&clock)))
         };
         let now = parts.clock.now();
-        let seat = Seat::new(parts.factory, Box::new(hosts), parts.tunnel.encode(), now)
-            .map_err(|fault| Error::Worker { index, fault })?;
-        if let Some(policy) = parts.exit {
-            let exit = Arc::new(Exit::new(policy, Arc::clone(&parts.clock)));
+        let mut seat = Seat::new(parts.factory, Box::new(hosts), parts.tunnel.encode());
+        seat.start(now).map_err(|fault| Error::Worker { index, fault })?;
+        if let Some(exit) = parts.exit {
             tokio::spawn(last_hop::serve(endpoint.clone(), exit));
         }
-        parts.socket.register().map_err(Error::Thread)?;
         Ok(Self {
             index,
-            socket: parts.socket,
+            socket: parts.socket.start()?,
+            outbox: Outbox::default(),
             buffers: ReceiveBuffers::default(),
             mailbox: parts.mailbox,
             neighbours: parts.neighbours,
-            outbox: carry::Outbox::new(parts.keeper.clone()),
+            report: carry::Report::new(parts.keeper.clone()),
             clock: parts.clock,
             seat,
             endpoint,
@@ -154,8 +154,10 @@ impl WorkerLoop {
             self.take_outgoing();
             self.hand_over();
             self.keep_time();
-            self.outbox.flush();
+            self.socket.send(&mut self.outbox);
+            self.report.flush();
             self.gauge.set_cpu();
+            self.gauge.set_restarts(self.seat.restarts());
             // The QUIC endpoint and the exit's sockets are tasks of this thread: let them run.
             tokio::task::yield_now().await;
         }
@@ -170,6 +172,7 @@ impl WorkerLoop {
             biased;
             message = self.mailbox.recv() => Some(message),
             _ = self.socket.readable() => None,
+            _ = self.socket.writable(), if !self.outbox.is_empty() => None,
             () = self.port.outgoing() => None,
             () = tokio::time::sleep(sleep) => None,
         };
@@ -198,6 +201,7 @@ impl WorkerLoop {
             ToWorker::Open { handle, ask } => self.ends.open(handle, ask),
             ToWorker::Attach { request, handle, connected } => self.attach(request, handle, connected),
             ToWorker::Migrate { from, to } => self.ends.migrate(from, to),
+            ToWorker::Abandon { handle } => self.abandon(handle),
             ToWorker::Configure(config) => self.configure(&config),
             ToWorker::Shutdown => self.stopping = true,
         }
@@ -255,28 +259,24 @@ impl WorkerLoop {
     }
 
     fn configure(&mut self, config: &TunnelConfig) {
-        let answer = self.seat.configure(self.clock.now(), config.encode());
-        self.carry_out(answer);
+        match self.seat.configure(self.clock.now(), config.encode()) {
+            Ok(()) => self.wake_at = Some(self.clock.now()),
+            Err(ReconfigureError::Refused(fault)) => tracing::error!(worker = self.index, %fault, "configuration"),
+            Err(ReconfigureError::Lost(lost)) => self.lose_worker(&lost),
+        }
     }
 
-    fn say_goodbye(&mut self) {
+    fn say_goodbye(mut self) {
         self.endpoint.close();
-        let answer = self.seat.shutdown(self.clock.now(), warren_schemas::control::CloseReason::Shutdown.0);
-        self.carry_out(answer);
-        self.outbox.flush();
+        match self.seat.shutdown(self.clock.now(), CloseReason::Shutdown.0) {
+            Ok(Some(batch)) => {
+                let sends = batch.slots().filter(|slot| slot.kind == SlotKind::Send);
+                sends.for_each(|slot| drop(self.outbox.push(slot.address, batch.bytes_of(&slot))));
+            }
+            Ok(None) => {}
+            Err(fault) => tracing::warn!(worker = self.index, %fault, "no goodbye"),
+        }
+        self.socket.send(&mut self.outbox);
+        self.report.flush();
     }
-}
-
-/// Opens one socket for each worker, all on one port.
-///
-/// # Errors
-/// When the address cannot be bound.
-pub(crate) fn bind(listen: SocketAddr, workers: u8) -> Result<Vec<Socket>, Error> {
-    let first = Socket::bind(listen, workers > 1)?;
-    let address = first.local_addr();
-    let mut sockets = vec![first];
-    for _ in 1..workers {
-        sockets.push(Socket::bind(address, true)?);
-    }
-    Ok(sockets)
 }

@@ -17,19 +17,19 @@ use crate::messages::{ToKeeper, ToWorker};
 /// How long the last hop may take to prove itself.
 const PROOF_TIMEOUT: Duration = Duration::from_secs(10);
 /// Messages that may wait for the keeper; beyond that the oldest counts are of no use anyway.
-const MAX_OUTBOX: usize = 16_384;
+const MAX_REPORT: usize = 16_384;
 
 /// Circuits being built: the key that each last hop has to prove.
 #[derive(Default)]
 pub(super) struct Builds(HashMap<RequestId, [u8; 32]>);
 
 /// What waits to be told to the keeper. The loop never waits for it.
-pub(super) struct Outbox {
+pub(super) struct Report {
     keeper: mpsc::Sender<ToKeeper>,
     waiting: VecDeque<ToKeeper>,
 }
 
-impl Outbox {
+impl Report {
     pub(super) fn new(keeper: mpsc::Sender<ToKeeper>) -> Self {
         Self { keeper, waiting: VecDeque::new() }
     }
@@ -37,7 +37,7 @@ impl Outbox {
     /// Puts a message behind those that wait. When far too many do, it is dropped with a warning:
     /// the keeper is stuck and the node with it.
     pub(super) fn push(&mut self, message: ToKeeper) {
-        if self.waiting.len() >= MAX_OUTBOX {
+        if self.waiting.len() >= MAX_REPORT {
             tracing::error!("the keeper does not listen; a message to it is dropped");
             return;
         }
@@ -66,13 +66,12 @@ impl WorkerLoop {
         for slot in batch.slots() {
             let bytes = batch.bytes_of(&slot);
             match slot.kind {
-                SlotKind::Send => self.socket.queue(slot.address, bytes),
+                SlotKind::Send => drop(self.outbox.push(slot.address, bytes)),
                 SlotKind::Deliver => self.port.deliver(slot.handle, CircuitEnd(slot.detail), bytes),
                 SlotKind::Event => self.handle_event(bytes),
                 _ => {}
             }
         }
-        self.socket.flush();
     }
 
     fn handle_event(&mut self, bytes: &[u8]) {
@@ -80,10 +79,10 @@ impl WorkerLoop {
             Ok((request, Event::CircuitReady { handle, .. })) => self.prove(request, handle),
             Ok((request, Event::CircuitFailed { reason, hop })) => {
                 self.builds.0.remove(&request);
-                self.outbox.push(ToKeeper::Failed { request, reason, hop });
+                self.report.push(ToKeeper::Failed { request, reason, hop });
             }
             Ok((_, Event::CircuitDead { handle, end, reason })) => self.handle_dead(handle, end, reason),
-            Ok((_, Event::Sync(sync))) => self.outbox.push(ToKeeper::Counts { worker: self.index, sync }),
+            Ok((_, Event::Sync(sync))) => self.report.push(ToKeeper::Counts { worker: self.index, sync }),
             Err(error) => tracing::warn!(worker = self.index, %error, "the worker told something unreadable"),
         }
     }
@@ -127,30 +126,41 @@ impl WorkerLoop {
     ) {
         if let Some(connection) = connected {
             self.ends.insert(handle, connection);
-            self.outbox.push(ToKeeper::Ready { request, worker: self.index, handle });
+            self.report.push(ToKeeper::Ready { request, worker: self.index, handle });
         } else {
             let reason = CloseReason::Handshake;
             self.control(RequestId::default(), &Request::Circuit { handle, reason });
-            self.outbox.push(ToKeeper::Failed { request, reason, hop: 0 });
+            self.report.push(ToKeeper::Failed { request, reason, hop: 0 });
         }
     }
 
     fn handle_dead(&mut self, handle: CircuitHandle, end: CircuitEnd, reason: CloseReason) {
-        if end == CircuitEnd::Originator {
-            self.outbox.push(ToKeeper::Dead { worker: self.index, handle, reason });
+        if end == CircuitEnd::Originator && self.ends.holds(handle) {
+            self.report.push(ToKeeper::Dead { worker: self.index, handle, reason });
+        } else {
+            self.port.circuit_dead(handle);
         }
+    }
+
+    /// Nothing takes a dead circuit's place: its streams are reset.
+    pub(super) fn abandon(&mut self, handle: CircuitHandle) {
         self.ends.remove(handle);
         self.port.circuit_dead(handle);
     }
 
-    /// The worker failed and a new one sits in its place: every circuit it held is gone.
-    fn lose_worker(&mut self, lost: &Lost) {
-        tracing::error!(worker = self.index, fault = %lost, "worker lost; its circuits are dead");
-        self.gauge.count_restart();
+    /// The worker failed, or its seat is still empty. In the first case every circuit it held is
+    /// gone; `workers` seats another, at the latest when it is next asked at `wake_at`.
+    pub(super) fn lose_worker(&mut self, lost: &Lost) {
+        self.wake_at = Some(lost.wake_at);
+        let Some(fault) = &lost.fault else {
+            return;
+        };
+        tracing::error!(worker = self.index, %fault, "worker lost; its circuits are dead");
         self.builds.0.clear();
-        self.ends.clear();
+        for handle in self.ends.clear() {
+            self.port.circuit_dead(handle);
+        }
         self.port.all_dead();
-        self.outbox.push(ToKeeper::WorkerLost { worker: self.index });
-        self.wake_at = Some(self.clock.now());
+        self.report.push(ToKeeper::WorkerLost { worker: self.index });
     }
 }

@@ -26,8 +26,8 @@ impl Gauge {
         self.restarts.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn count_restart(&self) {
-        self.restarts.fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn set_restarts(&self, restarts: u64) {
+        self.restarts.store(restarts, Ordering::Relaxed);
     }
 
     /// CPU seconds of the thread, as of its last turn.
