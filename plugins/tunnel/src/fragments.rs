@@ -134,11 +134,8 @@ mod tests {
         fn garbage_never_panics_or_grows(parts in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..1100), 0..8)) {
             let mut assembler = Assembler::new();
             for bytes in &parts {
-                if let Ok(part) = Fragment::decode(&mut Reader::new(bytes)) {
-                    if let Ok(Some(whole)) = assembler.push(&part) {
-                        prop_assert!(whole.len() <= MAX_HANDSHAKE);
-                    }
-                }
+                let taken = Fragment::decode(&mut Reader::new(bytes)).and_then(|part| assembler.push(&part));
+                prop_assert!(taken.ok().flatten().is_none_or(|whole| whole.len() <= MAX_HANDSHAKE));
             }
         }
     }

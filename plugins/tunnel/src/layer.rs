@@ -120,6 +120,14 @@ impl Opener {
         Self { key: AeadKey::new(key), window: ReplayWindow::new(), associated }
     }
 
+    /// Makes as if every counter below `next` was seen.
+    #[cfg(test)]
+    pub(crate) fn skip_to(&mut self, next: u64) {
+        for counter in next.saturating_sub(crate::replay::WINDOW)..next {
+            self.window.mark(counter);
+        }
+    }
+
     /// Takes the layer off that fills `layer`; gives the command and the place of the inner part.
     ///
     /// # Errors

@@ -206,4 +206,4 @@ fn conclude(ephemeral: &Secret, onion: &Secret, transcript: &[u8]) -> (Seed, Sec
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -71,8 +71,12 @@ impl<'a> HopMessage<'a> {
             command::DATA if inner.is_empty() => return Err(DropReason::Malformed),
             command::DATA => Self::Data(inner),
             command::EXTEND => Self::Extend { exchange: reader.u32()?, part: Fragment::decode(&mut reader)? },
-            command::EXTENDED => Self::Extended { exchange: reader.u32()?, part: Fragment::decode(&mut reader)? },
-            command::EXTEND_FAILED => Self::ExtendFailed { exchange: reader.u32()?, reason: reader.reason()? },
+            command::EXTENDED => {
+                Self::Extended { exchange: reader.u32()?, part: Fragment::decode(&mut reader)? }
+            }
+            command::EXTEND_FAILED => {
+                Self::ExtendFailed { exchange: reader.u32()?, reason: reader.reason()? }
+            }
             command::PING => Self::Ping(reader.array()?),
             command::PONG => Self::Pong(reader.array()?),
             command::PADDING => Self::Padding,
@@ -142,7 +146,9 @@ impl<'a> Extend<'a> {
     /// The bytes to cut into parts; none when the descriptor is too long.
     #[must_use]
     pub fn encode(&self) -> Option<Vec<u8>> {
-        let length = u16::try_from(self.descriptor.len()).ok().filter(|_| self.descriptor.len() <= descriptor::MAX_LEN)?;
+        let length = u16::try_from(self.descriptor.len())
+            .ok()
+            .filter(|_| self.descriptor.len() <= descriptor::MAX_LEN)?;
         Some([&length.to_be_bytes()[..], self.descriptor, self.create].concat())
     }
 }

@@ -71,7 +71,10 @@ impl Opening {
     /// # Errors
     /// `Unexpected` for another link or suite, `Fragment`, `LowOrder`, or `Handshake` when it is not the relay's.
     /// The handshake goes on: a forged answer must not end it.
-    pub fn take_linked(&mut self, linked: &Linked<'_>) -> Result<Option<(LinkSealer, LinkOpener)>, DropReason> {
+    pub fn take_linked(
+        &mut self,
+        linked: &Linked<'_>,
+    ) -> Result<Option<(LinkSealer, LinkOpener)>, DropReason> {
         let suite = self.ntor.suite();
         if linked.initiator != self.own || linked.suite != suite as u8 {
             return Err(DropReason::Unexpected);
