@@ -1,0 +1,167 @@
+//! The endpoint of one worker thread: where connections are made and taken.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use quinn::{
+    ClientConfig, EndpointConfig, NoneTokenStore, ServerConfig, TokioRuntime, TransportConfig,
+    ValidationTokenConfig,
+};
+use tokio::time::timeout;
+use warren_schemas::CircuitHandle;
+
+use crate::association::Routes;
+use crate::connection::{Connection, FINISHED, Place, Shared};
+use crate::port::{CircuitPort, Hub, Registration, count};
+use crate::server::{Gate, Incoming};
+use crate::settings::{MTU, Settings};
+use crate::socket::{ClientSocket, LAST_HOP, ServerSocket, TaggedIds, circuit_of};
+use crate::{Error, tls};
+
+/// Handshakes that nobody took yet.
+const MAX_INCOMING: usize = 256;
+/// Bytes kept of each, and of all.
+const INCOMING_BUFFER: u64 = 16 * 1024;
+const INCOMING_TOTAL: u64 = 1 << 20;
+
+/// Where one worker thread's connections are made and taken.
+#[derive(Debug)]
+pub struct Endpoint {
+    hub: Arc<Hub>,
+    settings: Arc<Settings>,
+    transport: Arc<TransportConfig>,
+    server: Option<Server>,
+    closed: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Server {
+    quic: quinn::Endpoint,
+    gate: Arc<Gate>,
+}
+
+/// A new endpoint, and core's end of its socket. Its tasks run on the tokio runtime in which
+/// this is called.
+///
+/// # Errors
+/// [`Error::Setup`] when the settings cannot be used.
+///
+/// # Panics
+/// Outside a tokio runtime.
+pub fn endpoint(settings: Settings) -> Result<(Endpoint, CircuitPort), Error> {
+    let crypto = settings.stream_key.as_ref().map(tls::server).transpose()?;
+    endpoint_with(settings, crypto.map(|crypto| crypto as Arc<dyn quinn::crypto::ServerConfig>))
+}
+
+pub(crate) fn endpoint_with(
+    settings: Settings,
+    crypto: Option<Arc<dyn quinn::crypto::ServerConfig>>,
+) -> Result<(Endpoint, CircuitPort), Error> {
+    let hub = Hub::new();
+    let transport = settings.originator()?;
+    let server = crypto.map(|crypto| Server::new(&hub, &settings, crypto)).transpose()?;
+    let port = CircuitPort::new(hub.clone());
+    let settings = Arc::new(settings);
+    Ok((Endpoint { hub, settings, transport, server, closed: AtomicBool::new(false) }, port))
+}
+
+fn setup(error: impl std::fmt::Display) -> Error {
+    Error::Setup(error.to_string())
+}
+
+impl Server {
+    fn new(
+        hub: &Arc<Hub>,
+        settings: &Settings,
+        crypto: Arc<dyn quinn::crypto::ServerConfig>,
+    ) -> Result<Self, Error> {
+        let mut tokens = ValidationTokenConfig::default();
+        tokens.sent(0);
+        let mut config = ServerConfig::with_crypto(crypto);
+        config
+            .transport_config(settings.last_hop()?)
+            .validation_token_config(tokens)
+            .migration(true)
+            .max_incoming(MAX_INCOMING)
+            .incoming_buffer_size(INCOMING_BUFFER)
+            .incoming_buffer_size_total(INCOMING_TOTAL);
+        let mut endpoint = EndpointConfig::default();
+        endpoint.max_udp_payload_size(MTU).map_err(setup)?;
+        let socket = Arc::new(ServerSocket(hub.clone()));
+        let runtime = Arc::new(TokioRuntime);
+        let quic = quinn::Endpoint::new_with_abstract_socket(endpoint, Some(config), socket, runtime)
+            .map_err(setup)?;
+        Ok(Self { quic, gate: Gate::new(settings) })
+    }
+}
+
+impl Endpoint {
+    /// Connects to the last hop of `circuit`, which must prove that it holds `expected_key`
+    /// (Ed25519, from its descriptor).
+    ///
+    /// # Errors
+    /// [`Error::Unauthenticated`] when it does not; [`Error::TimedOut`], [`Error::Lost`] or
+    /// [`Error::Unavailable`] when it cannot be known.
+    pub async fn connect(&self, circuit: CircuitHandle, expected_key: [u8; 32]) -> Result<Connection, Error> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(Error::Unavailable("the endpoint is closed"));
+        }
+        let registration = self.hub.register(circuit)?;
+        let end = registration.end.clone();
+        let endpoint = self.client_endpoint(&registration)?;
+        let connecting =
+            endpoint.connect_with(self.client_config(&expected_key)?, LAST_HOP, tls::SERVER_NAME);
+        let connecting = connecting.map_err(setup)?;
+        let quic = tokio::select! {
+            result = timeout(self.settings.handshake_timeout, connecting) => result.map_err(|_| Error::TimedOut)??,
+            () = end.lost() => return Err(Error::Lost("its circuit died".to_owned())),
+        };
+        let routes = Routes::new(self.hub.clone(), self.settings.associations);
+        let shared = Shared::new(quic, routes, Place::Originator { registration, endpoint });
+        Ok(Connection::new(shared, end, self.settings.reply_timeout))
+    }
+
+    fn client_endpoint(&self, registration: &Registration) -> Result<quinn::Endpoint, Error> {
+        let Registration { hub, end } = registration;
+        let tag = end.tag;
+        let mut config = EndpointConfig::default();
+        config.max_udp_payload_size(MTU).map_err(setup)?;
+        config.cid_generator(move || Box::new(TaggedIds::new(tag)));
+        let socket = Arc::new(ClientSocket { hub: hub.clone(), end: end.clone() });
+        quinn::Endpoint::new_with_abstract_socket(config, None, socket, Arc::new(TokioRuntime)).map_err(setup)
+    }
+
+    /// Its own for each connection: nothing of one is known to another.
+    fn client_config(&self, expected_key: &[u8; 32]) -> Result<ClientConfig, Error> {
+        let mut config = ClientConfig::new(tls::client(expected_key)?);
+        config.transport_config(self.transport.clone()).token_store(Arc::new(NoneTokenStore));
+        Ok(config)
+    }
+
+    /// The next originator that comes; none when the endpoint is closed, or takes none. Those
+    /// that come while too many are here are refused and counted.
+    pub async fn accept(&self) -> Option<Incoming> {
+        let Server { quic: endpoint, gate } = self.server.as_ref()?;
+        loop {
+            let quic = endpoint.accept().await?;
+            let circuit = circuit_of(quic.remote_address());
+            let Some(admission) = gate.admit(circuit) else {
+                count(&self.hub.tally.refused_connections);
+                quic.refuse();
+                continue;
+            };
+            let (hub, settings) = (self.hub.clone(), self.settings.clone());
+            return Some(Incoming { quic, circuit, admission, hub, settings });
+        }
+    }
+
+    /// Closes every connection and takes no more. The other sides are told by what
+    /// [`CircuitPort::drain`] gives after this.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        self.hub.close_clients();
+        if let Some(server) = &self.server {
+            server.quic.close(FINISHED, b"");
+        }
+    }
+}

@@ -1,0 +1,335 @@
+//! Core's end of the synthetic socket, and what both ends share.
+
+use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
+use std::future::poll_fn;
+use std::hash::BuildHasher;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+use std::task::{Context, Poll, Waker};
+
+use tokio::sync::Notify;
+use warren_schemas::CircuitHandle;
+use warren_schemas::cell::MAX_INNER;
+use warren_schemas::control::CircuitEnd;
+
+use crate::connection::Shared;
+use crate::queue::Queue;
+use crate::socket::tag_of;
+use crate::{Error, lock};
+
+/// Bytes that wait for core; when they are there, quinn waits.
+const OUT_LIMIT: usize = 1 << 20;
+/// Bytes that wait for one originator's connection; what comes on top is dropped and counted.
+const CLIENT_LIMIT: usize = 512 << 10;
+/// Bytes that wait for all last hop's connections; what comes on top is dropped and counted.
+const SERVER_LIMIT: usize = 4 << 20;
+/// Originator's connections of one endpoint.
+const CLIENTS: usize = 4096;
+
+/// What was dropped or refused, and why.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Counters {
+    /// Datagrams from a circuit for which no room was left.
+    pub full: u64,
+    /// Datagrams from a circuit that no connection here expects there.
+    pub unknown: u64,
+    /// Connections refused because too many exist.
+    pub refused_connections: u64,
+    /// Streams reset because their request was late, malformed or not to be served.
+    pub bad_requests: u64,
+    /// Datagrams of associations that were malformed, unknown, or found no room.
+    pub lost_datagrams: u64,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) full: AtomicU64,
+    pub(crate) unknown: AtomicU64,
+    pub(crate) refused_connections: AtomicU64,
+    pub(crate) bad_requests: AtomicU64,
+    pub(crate) lost_datagrams: AtomicU64,
+}
+
+pub(crate) fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Datagrams on their way to quinn, and who waits for them.
+#[derive(Debug)]
+pub(crate) struct Inbox(Mutex<(Queue, Option<Waker>)>);
+
+impl Inbox {
+    fn with_limit(limit: usize) -> Self {
+        Self(Mutex::new((Queue::with_limit(limit), None)))
+    }
+
+    fn push(&self, circuit: CircuitHandle, datagram: &[u8]) -> bool {
+        let mut inner = lock(&self.0);
+        let kept = inner.0.push(circuit, datagram);
+        let waker = inner.1.take();
+        drop(inner);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        kept
+    }
+
+    /// Runs `take` until it answers false or nothing waits; pending when nothing waited.
+    pub(crate) fn poll(&self, context: &Context<'_>, mut take: impl FnMut(&mut Queue) -> bool) -> Poll<()> {
+        let mut inner = lock(&self.0);
+        if inner.0.is_empty() {
+            inner.1 = Some(context.waker().clone());
+            return Poll::Pending;
+        }
+        while !inner.0.is_empty() && take(&mut inner.0) {}
+        Poll::Ready(())
+    }
+}
+
+/// One originator's connection, as the port knows it.
+#[derive(Debug)]
+pub(crate) struct ClientEnd {
+    pub(crate) tag: u32,
+    circuit: AtomicU32,
+    /// The circuit before the last migration: late datagrams still come by it.
+    previous: AtomicU32,
+    pub(crate) inbox: Inbox,
+    dead: AtomicU32,
+    told: Notify,
+    closing: AtomicBool,
+}
+
+impl ClientEnd {
+    pub(crate) fn circuit(&self) -> CircuitHandle {
+        CircuitHandle(self.circuit.load(Ordering::Acquire))
+    }
+
+    /// Returns when the connection's circuit is dead, or its endpoint closed.
+    pub(crate) async fn lost(&self) {
+        loop {
+            self.told.notified().await;
+            let dead = self.dead.load(Ordering::Acquire) == self.circuit().0;
+            if dead || self.closing.load(Ordering::Acquire) {
+                return;
+            }
+        }
+    }
+
+    fn circuit_dead(&self, circuit: CircuitHandle) {
+        if self.circuit() == circuit {
+            self.dead.store(circuit.0, Ordering::Release);
+            self.told.notify_one();
+        }
+    }
+
+    pub(crate) fn migrate(&self, to: CircuitHandle) {
+        let from = self.circuit.swap(to.0, Ordering::AcqRel);
+        self.previous.store(from, Ordering::Release);
+    }
+
+    /// Datagrams of other circuits are not this connection's, whatever they carry: two exits
+    /// that share a connection id would learn from an answer that two circuits are one person's.
+    fn expects(&self, circuit: CircuitHandle) -> bool {
+        self.circuit() == circuit || self.previous.load(Ordering::Acquire) == circuit.0
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Out {
+    pub(crate) queue: Queue,
+    reader: Option<Waker>,
+    pub(crate) writers: Vec<Waker>,
+}
+
+/// What endpoint, sockets and port share.
+#[derive(Debug)]
+pub(crate) struct Hub {
+    out: Mutex<Out>,
+    clients: Mutex<HashMap<u32, Arc<ClientEnd>>>,
+    pub(crate) server: Inbox,
+    servers: Mutex<Vec<Weak<Shared>>>,
+    random: RandomState,
+    registered: AtomicU64,
+    pub(crate) tally: Tally,
+}
+
+impl Hub {
+    pub(crate) fn new() -> Arc<Self> {
+        let queue = Queue::with_limit(OUT_LIMIT);
+        Arc::new(Self {
+            out: Mutex::new(Out { queue, reader: None, writers: Vec::new() }),
+            clients: Mutex::default(),
+            server: Inbox::with_limit(SERVER_LIMIT),
+            servers: Mutex::default(),
+            random: RandomState::new(),
+            registered: AtomicU64::new(0),
+            tally: Tally::default(),
+        })
+    }
+
+    /// A new originator's connection on `circuit`; it is forgotten when the registration is dropped.
+    pub(crate) fn register(self: &Arc<Self>, circuit: CircuitHandle) -> Result<Registration, Error> {
+        let mut clients = lock(&self.clients);
+        if clients.len() >= CLIENTS {
+            return Err(Error::Unavailable("too many connections"));
+        }
+        // From a counter: a tag used again would let exits that compare link two connections.
+        let tag = loop {
+            let seed = self.registered.fetch_add(1, Ordering::Relaxed);
+            let tag = self.random.hash_one(seed) as u32;
+            if !clients.contains_key(&tag) {
+                break tag;
+            }
+        };
+        let end = Arc::new(ClientEnd {
+            tag,
+            circuit: AtomicU32::new(circuit.0),
+            previous: AtomicU32::new(circuit.0),
+            inbox: Inbox::with_limit(CLIENT_LIMIT),
+            dead: AtomicU32::new(0),
+            told: Notify::new(),
+            closing: AtomicBool::new(false),
+        });
+        clients.insert(tag, end.clone());
+        Ok(Registration { hub: self.clone(), end })
+    }
+
+    /// A last hop's connection, to be told when its circuit dies.
+    pub(crate) fn register_server(&self, shared: &Arc<Shared>) {
+        let mut servers = lock(&self.servers);
+        if servers.len() == servers.capacity() {
+            servers.retain(|known| known.strong_count() > 0);
+        }
+        servers.push(Arc::downgrade(shared));
+    }
+
+    /// Runs `change` on what waits for core, and wakes core when something does.
+    pub(crate) fn with_out<R>(&self, change: impl FnOnce(&mut Out) -> R) -> R {
+        let mut out = lock(&self.out);
+        let answer = change(&mut out);
+        let reader = if out.queue.is_empty() { None } else { out.reader.take() };
+        drop(out);
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+        answer
+    }
+
+    /// Closes every originator's connection.
+    pub(crate) fn close_clients(&self) {
+        for end in lock(&self.clients).values() {
+            end.closing.store(true, Ordering::Release);
+            end.told.notify_one();
+        }
+    }
+}
+
+/// Keeps an originator's connection known to the port.
+#[derive(Debug)]
+pub(crate) struct Registration {
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) end: Arc<ClientEnd>,
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        lock(&self.hub.clients).remove(&self.end.tag);
+    }
+}
+
+/// Core's end of the synthetic socket: QUIC datagrams in from circuits, and out to them.
+///
+/// One thread uses it. Datagrams are at most `MAX_INNER` bytes.
+#[derive(Debug)]
+pub struct CircuitPort {
+    hub: Arc<Hub>,
+}
+
+impl CircuitPort {
+    pub(crate) fn new(hub: Arc<Hub>) -> Self {
+        Self { hub }
+    }
+
+    /// Takes a datagram that arrived on `circuit`, of which this node is `end`. Without room, or when
+    /// no connection expects it there, it is dropped and counted.
+    pub fn deliver(&self, circuit: CircuitHandle, end: CircuitEnd, datagram: &[u8]) {
+        let tally = &self.hub.tally;
+        if datagram.is_empty() || datagram.len() > MAX_INNER {
+            return count(&tally.unknown);
+        }
+        let kept = match end {
+            CircuitEnd::Originator => self.deliver_to_client(circuit, datagram),
+            CircuitEnd::LastHop => Some(self.hub.server.push(circuit, datagram)),
+            _ => None,
+        };
+        match kept {
+            Some(true) => {}
+            Some(false) => count(&tally.full),
+            None => count(&tally.unknown),
+        }
+    }
+
+    fn deliver_to_client(&self, circuit: CircuitHandle, datagram: &[u8]) -> Option<bool> {
+        let tag = tag_of(datagram)?;
+        let clients = lock(&self.hub.clients);
+        let end = clients.get(&tag).filter(|end| end.expects(circuit))?;
+        Some(end.inbox.push(circuit, datagram))
+    }
+
+    /// Waits until something waits to be sent. One task at a time.
+    pub async fn outgoing(&self) {
+        poll_fn(|context| {
+            let mut out = lock(&self.hub.out);
+            if !out.queue.is_empty() {
+                return Poll::Ready(());
+            }
+            out.reader = Some(context.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Calls `take(circuit, datagram)` for each datagram that waits to be sent, at most `max`, and
+    /// answers how many. `take` must not call this port.
+    pub fn drain(&self, max: usize, mut take: impl FnMut(CircuitHandle, &[u8])) -> usize {
+        let mut out = lock(&self.hub.out);
+        let mut drained = 0;
+        while drained < max && out.queue.pop(&mut take).is_some() {
+            drained += 1;
+        }
+        let writers = if drained > 0 { std::mem::take(&mut out.writers) } else { Vec::new() };
+        drop(out);
+        for writer in writers {
+            writer.wake();
+        }
+        drained
+    }
+
+    /// `circuit` is gone. An originator's connections that still use it are closed: move those
+    /// that can go on with [`Connection::migrate`](crate::Connection::migrate) first. A last hop's are closed when
+    /// the originator does not come by another circuit within `migration_grace`.
+    pub fn circuit_dead(&self, circuit: CircuitHandle) {
+        for end in lock(&self.hub.clients).values() {
+            end.circuit_dead(circuit);
+        }
+        let servers: Vec<_> = lock(&self.hub.servers).iter().filter_map(Weak::upgrade).collect();
+        for shared in servers {
+            shared.circuit_dead(circuit);
+        }
+    }
+
+    /// What was dropped so far.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        let tally = &self.hub.tally;
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Counters {
+            full: read(&tally.full),
+            unknown: read(&tally.unknown),
+            refused_connections: read(&tally.refused_connections),
+            bad_requests: read(&tally.bad_requests),
+            lost_datagrams: read(&tally.lost_datagrams),
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! A bounded queue of datagrams in one buffer: nothing is allocated for a datagram.
+
+use std::collections::VecDeque;
+
+use warren_schemas::CircuitHandle;
+
+/// Datagrams, first in first out, each with the circuit it belongs to. When it holds its limit
+/// of bytes, `push` refuses.
+#[derive(Debug)]
+pub(crate) struct Queue {
+    bytes: Vec<u8>,
+    /// Where the first datagram starts.
+    head: usize,
+    entries: VecDeque<(CircuitHandle, usize)>,
+    limit: usize,
+}
+
+impl Queue {
+    pub(crate) fn with_limit(limit: usize) -> Self {
+        Self { bytes: Vec::new(), head: 0, entries: VecDeque::new(), limit }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Bytes that still fit.
+    pub(crate) fn room(&self) -> usize {
+        self.limit.saturating_sub(self.bytes.len() - self.head)
+    }
+
+    /// Answers whether it was kept.
+    pub(crate) fn push(&mut self, circuit: CircuitHandle, datagram: &[u8]) -> bool {
+        if datagram.len() > self.room() {
+            return false;
+        }
+        if self.head > self.limit / 2 {
+            self.bytes.drain(..self.head);
+            self.head = 0;
+        }
+        self.bytes.extend_from_slice(datagram);
+        self.entries.push_back((circuit, datagram.len()));
+        true
+    }
+
+    /// Gives the first datagram to `take`; none when there is none.
+    pub(crate) fn pop<R>(&mut self, take: impl FnOnce(CircuitHandle, &[u8]) -> R) -> Option<R> {
+        let (circuit, length) = self.entries.pop_front()?;
+        let end = self.head + length;
+        let answer = take(circuit, self.bytes.get(self.head..end).unwrap_or_default());
+        self.head = end;
+        if self.entries.is_empty() {
+            self.bytes.clear();
+            self.head = 0;
+        }
+        Some(answer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn datagrams_leave_in_order_with_their_circuits() {
+        let mut queue = Queue::with_limit(1000);
+        let mut sent = Vec::new();
+        let mut got = Vec::new();
+        for index in 0..500u32 {
+            let datagram = vec![index as u8; 1 + (index as usize * 7) % 90];
+            assert!(queue.push(CircuitHandle(index), &datagram));
+            sent.push((CircuitHandle(index), datagram));
+            if index % 9 != 0 {
+                got.extend(queue.pop(|circuit, bytes| (circuit, bytes.to_vec())));
+            }
+            if index % 50 == 0 {
+                while let Some(one) = queue.pop(|circuit, bytes| (circuit, bytes.to_vec())) {
+                    got.push(one);
+                }
+            }
+            assert!(queue.bytes.len() <= 1500 + 90, "{}", queue.bytes.len());
+        }
+        while let Some(one) = queue.pop(|circuit, bytes| (circuit, bytes.to_vec())) {
+            got.push(one);
+        }
+        assert_eq!(got, sent);
+    }
+
+    #[test]
+    fn a_full_queue_refuses_until_there_is_room() {
+        let mut queue = Queue::with_limit(100);
+        assert!(queue.push(CircuitHandle(1), &[0; 60]));
+        assert!(!queue.push(CircuitHandle(1), &[0; 41]));
+        assert!(queue.push(CircuitHandle(1), &[0; 40]));
+        assert_eq!(queue.room(), 0);
+        assert_eq!(queue.pop(|_, bytes| bytes.len()), Some(60));
+        assert!(queue.push(CircuitHandle(1), &[0; 60]));
+    }
+}

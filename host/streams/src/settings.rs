@@ -1,0 +1,139 @@
+//! Settings, and QUIC's transport parameters made of them.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use quinn::congestion::CubicConfig;
+use quinn::{AckFrequencyConfig, IdleTimeout, TransportConfig, VarInt};
+use warren_schemas::cell::MAX_INNER;
+
+use crate::Error;
+
+/// Bytes of a QUIC datagram, fixed: initial and minimum MTU, discovery off.
+pub(crate) const MTU: u16 = MAX_INNER as u16;
+/// Bytes of unsent or unread association datagrams of one connection.
+const DATAGRAM_BUFFER: usize = 256 * 1024;
+
+/// How an endpoint behaves. All sizes in bytes.
+#[derive(Clone)]
+pub struct Settings {
+    /// Ed25519 secret with which this node proves, as a last hop, that it is the relay of its
+    /// descriptor. None: it takes no connections.
+    pub stream_key: Option<[u8; 32]>,
+    /// A connection on which nothing was heard for this long is closed.
+    pub idle: Duration,
+    /// The originator says something at least this often.
+    pub keepalive: Duration,
+    /// How long a handshake may take, and a stream's request.
+    pub handshake_timeout: Duration,
+    /// How long the last hop may take to answer a request.
+    pub reply_timeout: Duration,
+    /// How long a last hop waits, after its circuit died, for the originator to come by another.
+    pub migration_grace: Duration,
+    /// Received and not read yet, of one stream.
+    pub stream_receive_window: u32,
+    /// Received and not read yet, of an originator's connection.
+    pub originator_receive_window: u32,
+    /// Received and not read yet, of a last hop's connection.
+    pub last_hop_receive_window: u32,
+    /// Sent and not acknowledged, of an originator's connection.
+    pub originator_send_window: u64,
+    /// Sent and not acknowledged, of a last hop's connection.
+    pub last_hop_send_window: u64,
+    /// Sent and not acknowledged, of all last hop's connections of this endpoint together.
+    pub last_hop_send_total: u64,
+    /// Cubic's window before the first acknowledgement. Below a relay's queue of a circuit.
+    pub initial_window: u64,
+    /// Datagrams that may arrive before they are acknowledged (draft-ietf-quic-ack-frequency):
+    /// an acknowledgement costs every hop as much work as a cell of data.
+    pub ack_threshold: u32,
+    /// Streams of one connection at a time.
+    pub streams: u32,
+    /// Associations of one connection at a time.
+    pub associations: usize,
+    /// Connections that a last hop's endpoint keeps.
+    pub connections: usize,
+    /// Connections that arrive by one circuit at a time.
+    pub connections_per_circuit: usize,
+}
+
+/// Without the key.
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("takes_connections", &self.stream_key.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            stream_key: None,
+            idle: Duration::from_secs(60),
+            keepalive: Duration::from_secs(15),
+            handshake_timeout: Duration::from_secs(10),
+            reply_timeout: Duration::from_secs(30),
+            migration_grace: Duration::from_secs(15),
+            stream_receive_window: 4 << 20,
+            originator_receive_window: 16 << 20,
+            last_hop_receive_window: 4 << 20,
+            originator_send_window: 4 << 20,
+            last_hop_send_window: 2 << 20,
+            last_hop_send_total: 512 << 20,
+            initial_window: 64 * u64::from(MTU),
+            ack_threshold: 8,
+            streams: 1024,
+            associations: 64,
+            connections: 4096,
+            connections_per_circuit: 8,
+        }
+    }
+}
+
+impl Settings {
+    /// Transport parameters of connections that this node makes.
+    pub(crate) fn originator(&self) -> Result<Arc<TransportConfig>, Error> {
+        let mut transport = self.common()?;
+        transport
+            .keep_alive_interval(Some(self.keepalive))
+            .max_concurrent_bidi_streams(VarInt::from_u32(0))
+            .receive_window(VarInt::from_u32(self.originator_receive_window))
+            .send_window(self.originator_send_window);
+        Ok(Arc::new(transport))
+    }
+
+    /// Transport parameters of connections that this node takes.
+    pub(crate) fn last_hop(&self) -> Result<Arc<TransportConfig>, Error> {
+        let mut transport = self.common()?;
+        transport
+            .max_concurrent_bidi_streams(VarInt::from_u32(self.streams))
+            .receive_window(VarInt::from_u32(self.last_hop_receive_window))
+            .send_window(self.last_hop_send_window);
+        Ok(Arc::new(transport))
+    }
+
+    fn common(&self) -> Result<TransportConfig, Error> {
+        let idle =
+            IdleTimeout::try_from(self.idle).map_err(|error| Error::Setup(format!("idle: {error}")))?;
+        let mut congestion = CubicConfig::default();
+        congestion.initial_window(self.initial_window);
+        let mut acks = AckFrequencyConfig::default();
+        acks.ack_eliciting_threshold(VarInt::from_u32(self.ack_threshold));
+        let mut transport = TransportConfig::default();
+        transport
+            .initial_mtu(MTU)
+            .min_mtu(MTU)
+            .mtu_discovery_config(None)
+            .max_idle_timeout(Some(idle))
+            .max_concurrent_uni_streams(VarInt::from_u32(0))
+            .stream_receive_window(VarInt::from_u32(self.stream_receive_window))
+            .datagram_receive_buffer_size(Some(DATAGRAM_BUFFER))
+            .datagram_send_buffer_size(DATAGRAM_BUFFER)
+            .ack_frequency_config(Some(acks))
+            .allow_spin(false)
+            .congestion_controller_factory(Arc::new(congestion));
+        Ok(transport)
+    }
+}

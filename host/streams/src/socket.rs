@@ -1,0 +1,262 @@
+//! The synthetic sockets that quinn is given, and how their addresses name circuits.
+//!
+//! An originator's connection has an endpoint and a socket of its own: quinn sees one peer at one
+//! constant address, whichever circuit carries it. A last hop's connections share one; a circuit
+//! is an address there, so that an originator that comes by another circuit is, for quinn, a
+//! client that migrated, and its path is validated.
+
+use std::collections::hash_map::RandomState;
+use std::fmt;
+use std::hash::BuildHasher;
+use std::io::{self, IoSliceMut};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use quinn::udp::{RecvMeta, Transmit};
+use quinn::{AsyncUdpSocket, ConnectionId, ConnectionIdGenerator, UdpPoller};
+use warren_schemas::CircuitHandle;
+
+use crate::port::{ClientEnd, Hub};
+use crate::queue::Queue;
+use crate::settings::MTU;
+
+/// Datagrams of one transmit (quinn's own limit, MAX_TRANSMIT_SEGMENTS).
+const SEGMENTS: usize = 10;
+/// Bytes of the connection ids of an originator.
+const ID_LEN: usize = 8;
+/// A prefix of our own out of fd00::/8 (RFC 4193); never on any wire.
+const PREFIX: u128 = 0xfd77_6172_7265_6e00 << 64;
+
+/// The last hop, as an originator's connection sees it.
+pub(crate) const LAST_HOP: SocketAddr = SocketAddr::new(IpAddr::V6(Ipv6Addr::from_bits(PREFIX)), 1);
+
+/// The originator behind `circuit`, as the last hop's connection sees it.
+pub(crate) fn address_of(circuit: CircuitHandle) -> SocketAddr {
+    SocketAddr::new(IpAddr::V6(Ipv6Addr::from_bits(PREFIX | (1 << 32) | u128::from(circuit.0))), 1)
+}
+
+/// The circuit that `address_of` named.
+pub(crate) fn circuit_of(address: SocketAddr) -> CircuitHandle {
+    match address.ip() {
+        IpAddr::V6(ip) => CircuitHandle(ip.to_bits() as u32),
+        IpAddr::V4(_) => CircuitHandle(0),
+    }
+}
+
+/// The tag in the connection id that a QUIC datagram is addressed to (RFC 8999 section 5);
+/// none when it has none of ours.
+pub(crate) fn tag_of(datagram: &[u8]) -> Option<u32> {
+    let long = datagram.first()? & 0x80 != 0;
+    let id = if long {
+        let length = usize::from(*datagram.get(5)?);
+        datagram.get(6..).filter(|_| length == ID_LEN)?
+    } else {
+        datagram.get(1..)?
+    };
+    id.first_chunk().map(|tag| u32::from_be_bytes(*tag))
+}
+
+/// Connection ids of one originator's connection: its tag, by which the port finds it, and bytes
+/// that look random. Only the last hop sees them, and it knows that they are one connection's.
+pub(crate) struct TaggedIds {
+    tag: u32,
+    random: RandomState,
+    next: u64,
+}
+
+impl TaggedIds {
+    pub(crate) fn new(tag: u32) -> Self {
+        Self { tag, random: RandomState::new(), next: 0 }
+    }
+}
+
+impl ConnectionIdGenerator for TaggedIds {
+    fn generate_cid(&mut self) -> ConnectionId {
+        self.next += 1;
+        let low = self.random.hash_one(self.next) as u32;
+        let id = (u64::from(self.tag) << 32) | u64::from(low);
+        ConnectionId::new(&id.to_be_bytes())
+    }
+
+    fn cid_len(&self) -> usize {
+        ID_LEN
+    }
+
+    fn cid_lifetime(&self) -> Option<std::time::Duration> {
+        None
+    }
+}
+
+/// An originator's connection's socket.
+#[derive(Debug)]
+pub(crate) struct ClientSocket {
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) end: Arc<ClientEnd>,
+}
+
+impl AsyncUdpSocket for ClientSocket {
+    fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
+        Box::pin(OutPoller(self.hub.clone()))
+    }
+
+    fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        send(&self.hub, self.end.circuit(), transmit)
+    }
+
+    fn poll_recv(
+        &self,
+        context: &mut Context<'_>,
+        buffers: &mut [IoSliceMut<'_>],
+        metas: &mut [RecvMeta],
+    ) -> Poll<io::Result<usize>> {
+        let mut filler = Filler { buffers, metas, filled: 0, address: |_| LAST_HOP };
+        self.end.inbox.poll(context, |queue| filler.take(queue)).map(|()| Ok(filler.filled))
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        Ok(address_of(CircuitHandle(0)))
+    }
+
+    fn max_transmit_segments(&self) -> usize {
+        SEGMENTS
+    }
+
+    fn may_fragment(&self) -> bool {
+        false
+    }
+}
+
+/// The socket of all last hop's connections.
+#[derive(Debug)]
+pub(crate) struct ServerSocket(pub(crate) Arc<Hub>);
+
+impl AsyncUdpSocket for ServerSocket {
+    fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
+        Box::pin(OutPoller(self.0.clone()))
+    }
+
+    fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        send(&self.0, circuit_of(transmit.destination), transmit)
+    }
+
+    fn poll_recv(
+        &self,
+        context: &mut Context<'_>,
+        buffers: &mut [IoSliceMut<'_>],
+        metas: &mut [RecvMeta],
+    ) -> Poll<io::Result<usize>> {
+        let mut filler = Filler { buffers, metas, filled: 0, address: address_of };
+        self.0.server.poll(context, |queue| filler.take(queue)).map(|()| Ok(filler.filled))
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        Ok(LAST_HOP)
+    }
+
+    fn max_transmit_segments(&self) -> usize {
+        SEGMENTS
+    }
+
+    fn may_fragment(&self) -> bool {
+        false
+    }
+}
+
+/// Puts what waits into quinn's buffers.
+struct Filler<'a, 'b> {
+    buffers: &'a mut [IoSliceMut<'b>],
+    metas: &'a mut [RecvMeta],
+    filled: usize,
+    address: fn(CircuitHandle) -> SocketAddr,
+}
+
+impl Filler<'_, '_> {
+    /// Takes one datagram; false when no buffer is left.
+    fn take(&mut self, queue: &mut Queue) -> bool {
+        let index = self.filled;
+        let (Some(buffer), Some(meta)) = (self.buffers.get_mut(index), self.metas.get_mut(index)) else {
+            return false;
+        };
+        let taken = queue.pop(|circuit, datagram| {
+            let room = buffer.get_mut(..datagram.len())?;
+            room.copy_from_slice(datagram);
+            let (len, addr) = (datagram.len(), (self.address)(circuit));
+            *meta = RecvMeta { addr, len, stride: len, ecn: None, dst_ip: None };
+            Some(())
+        });
+        if taken.flatten().is_some() {
+            self.filled += 1;
+        }
+        true
+    }
+}
+
+fn send(hub: &Hub, circuit: CircuitHandle, transmit: &Transmit<'_>) -> io::Result<()> {
+    hub.with_out(|out| {
+        if out.queue.room() < transmit.contents.len() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let segment = transmit.segment_size.unwrap_or(transmit.contents.len()).max(1);
+        for datagram in transmit.contents.chunks(segment) {
+            out.queue.push(circuit, datagram);
+        }
+        Ok(())
+    })
+}
+
+/// Waits until a whole transmit fits.
+struct OutPoller(Arc<Hub>);
+
+impl fmt::Debug for OutPoller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OutPoller")
+    }
+}
+
+impl UdpPoller for OutPoller {
+    fn poll_writable(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.with_out(|out| {
+            if out.queue.room() >= SEGMENTS * usize::from(MTU) {
+                return Poll::Ready(Ok(()));
+            }
+            // Bounded: one for each connection, and `drain` takes them all.
+            if !out.writers.iter().any(|known| known.will_wake(context.waker())) {
+                out.writers.push(context.waker().clone());
+            }
+            Poll::Pending
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_name_circuits() {
+        for circuit in [0, 1, 77, u32::MAX] {
+            let address = address_of(CircuitHandle(circuit));
+            assert_eq!(circuit_of(address), CircuitHandle(circuit));
+            assert_ne!(address, LAST_HOP);
+        }
+    }
+
+    #[test]
+    fn tags_are_found_in_short_and_long_headers() {
+        let mut ids = TaggedIds::new(0x0102_0304);
+        let (one, two) = (ids.generate_cid(), ids.generate_cid());
+        assert_ne!(one, two);
+        let short = [&[0x40][..], &one, b"rest"].concat();
+        let long = [&[0xc0, 0, 0, 0, 1, 8][..], &two, b"rest"].concat();
+        assert_eq!(tag_of(&short), Some(0x0102_0304));
+        assert_eq!(tag_of(&long), Some(0x0102_0304));
+        let foreign = [&[0xc0, 0, 0, 0, 1, 4][..], &two, b"rest"].concat();
+        assert_eq!(tag_of(&foreign), None);
+        for length in 0..5 {
+            assert_eq!(tag_of(&short[..length]), None);
+            assert_eq!(tag_of(&long[..length + 5]), None);
+        }
+    }
+}

@@ -1,0 +1,6 @@
+mod bad_input;
+mod datagrams;
+mod glue;
+mod migration;
+mod streams;
+mod trust;

@@ -1,0 +1,134 @@
+//! What a hostile other side sends.
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use warren_schemas::CircuitHandle;
+
+use super::glue::*;
+use crate::port::ClientEnd;
+use crate::*;
+
+/// A stream on which nothing was asked yet.
+async fn raw(connection: &Connection) -> TunnelStream {
+    connection.open_stream().await.unwrap()
+}
+
+#[tokio::test]
+async fn garbage_on_a_circuit_is_counted_and_harms_nobody() {
+    let pair = pair();
+    let (connection, server) = within(pair.connect(1)).await;
+    tokio::spawn(echo(server));
+    for (index, byte) in pattern(2000).into_iter().enumerate() {
+        let datagram = vec![byte; index % 1300];
+        pair.near_port.deliver(CircuitHandle(1), CircuitEnd::Originator, &datagram);
+        pair.far_port.deliver(far(CircuitHandle(1)), CircuitEnd::LastHop, &datagram);
+        if index % 100 == 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+    assert!(pair.near_port.counters().unknown > 1900);
+    assert!(pair.far_port.counters().unknown > 10, "oversized and empty");
+    let mut stream = within(connection.open(&target())).await.unwrap();
+    stream.write_all(b"still here").await.unwrap();
+    stream.shutdown().await.unwrap();
+    let mut got = Vec::new();
+    within(stream.read_to_end(&mut got)).await.unwrap();
+    assert_eq!(got, b"still here");
+}
+
+#[tokio::test]
+async fn datagrams_of_another_circuit_are_not_a_connections() {
+    let (_endpoint, port) = endpoint(Settings::default()).unwrap();
+    let hub = port::Hub::new();
+    let registration = hub.register(CircuitHandle(1)).unwrap();
+    let other = hub.register(CircuitHandle(1)).unwrap();
+    assert_ne!(registration.end.tag, other.end.tag);
+    let port_of_hub = CircuitPort::new(hub.clone());
+    let datagram = |end: &ClientEnd| [&[0x40][..], &end.tag.to_be_bytes(), &[0; 30]].concat();
+    let bytes = datagram(&registration.end);
+    let deliver = |circuit| {
+        port_of_hub.deliver(CircuitHandle(circuit), CircuitEnd::Originator, &bytes);
+        port_of_hub.counters().unknown
+    };
+    assert_eq!(deliver(1), 0);
+    assert_eq!(deliver(2), 1, "an exit that knows another's connection id learns nothing");
+    registration.end.migrate(CircuitHandle(2));
+    assert_eq!(deliver(2), 1);
+    assert_eq!(deliver(1), 1, "late datagrams");
+    assert_eq!(deliver(3), 2);
+    drop(registration);
+    assert_eq!(deliver(2), 3);
+    assert_eq!(port.counters(), Counters::default());
+}
+
+#[tokio::test(start_paused = true)]
+async fn late_and_malformed_requests_are_reset_and_counted() {
+    let pair = pair();
+    let (connection, server) = pair.connect(1).await;
+    let mut silent = raw(&connection).await;
+    silent.write_all(&[0]).await.unwrap();
+    let mut long = raw(&connection).await;
+    long.write_all(&[0xff, 0xff, 1, 2, 3]).await.unwrap();
+    let mut garbage = raw(&connection).await;
+    garbage.write_all(&[0, 8, 1, 2, 3, 4, 5, 6, 7, 8]).await.unwrap();
+    for stream in [&mut silent, &mut long, &mut garbage] {
+        assert!(stream.read_to_end(&mut Vec::new()).await.is_err());
+    }
+    while pair.far_port.counters().bad_requests < 3 {
+        tokio::task::yield_now().await;
+    }
+    let to = target();
+    let (stream, _far) = tokio::join!(connection.open(&to), async {
+        let Some(Asked::Connect { answer, .. }) = server.next().await else { panic!() };
+        answer.accept("192.0.2.7:7".parse().unwrap()).await.unwrap()
+    });
+    assert!(stream.is_ok(), "the connection lives");
+}
+
+#[tokio::test]
+async fn silent_streams_do_not_keep_others_waiting() {
+    let pair = pair();
+    let (connection, server) = within(pair.connect(1)).await;
+    let mut silent = Vec::new();
+    for _ in 0..40 {
+        let mut stream = raw(&connection).await;
+        stream.write_all(&[0]).await.unwrap();
+        silent.push(stream);
+    }
+    tokio::spawn(echo(server));
+    assert!(within(connection.open(&target())).await.is_ok());
+}
+
+#[tokio::test]
+async fn connections_are_bounded_for_a_circuit_and_in_all() {
+    let limited = Settings {
+        stream_key: Some(SECRET),
+        connections: 3,
+        connections_per_circuit: 2,
+        ..Settings::default()
+    };
+    let pair = pair_with(Settings::default(), limited);
+    let server = pair.last_hop.clone();
+    tokio::spawn(async move {
+        let mut kept = Vec::new();
+        while let Some(incoming) = server.accept().await {
+            kept.push(incoming.establish().await.unwrap());
+        }
+    });
+    let key = public_key(&SECRET);
+    let mut kept = Vec::new();
+    for (circuit, fits) in [(1, true), (1, true), (1, false), (2, true), (3, false)] {
+        let result = within(pair.originator.connect(CircuitHandle(circuit), key)).await;
+        assert_eq!(result.is_ok(), fits, "{circuit}: {result:?}");
+        kept.extend(result);
+    }
+    assert_eq!(pair.far_port.counters().refused_connections, 2);
+}
+
+#[tokio::test]
+async fn a_full_port_drops_and_counts() {
+    let (_endpoint, port) = endpoint(Settings { stream_key: Some(SECRET), ..Settings::default() }).unwrap();
+    for _ in 0..5000 {
+        port.deliver(CircuitHandle(1), CircuitEnd::LastHop, &[0xc0; 1240]);
+    }
+    assert!(port.counters().full > 1000);
+}

@@ -1,0 +1,116 @@
+//! Circuits that die under a connection.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use warren_ports::DialError;
+use warren_schemas::CircuitHandle;
+
+use super::glue::*;
+use crate::*;
+
+#[tokio::test]
+async fn a_transfer_goes_on_over_another_circuit() {
+    let pair = pair();
+    let (connection, server) = within(pair.connect(1)).await;
+    let (other, other_server) = within(pair.connect(2)).await;
+    tokio::spawn(echo(other_server));
+    let sent = pattern(20_000_000);
+    let copy = sent.clone();
+    let serving = tokio::spawn(async move {
+        let Some(Asked::Connect { answer, .. }) = server.next().await else { panic!() };
+        let mut stream = answer.accept("192.0.2.7:7".parse().unwrap()).await.unwrap();
+        stream.write_all(&copy).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut rest = Vec::new();
+        stream.read_to_end(&mut rest).await.unwrap();
+        assert_eq!(rest, b"thanks");
+        server.circuit()
+    });
+    let mut stream = within(connection.open(&target())).await.unwrap();
+    let mut got = vec![0; 5_000_000];
+    within(stream.read_exact(&mut got)).await.unwrap();
+    pair.cut.lock().unwrap().insert(CircuitHandle(1));
+    connection.migrate(CircuitHandle(2));
+    pair.near_port.circuit_dead(CircuitHandle(1));
+    pair.far_port.circuit_dead(far(CircuitHandle(1)));
+    within(stream.read_to_end(&mut got)).await.unwrap();
+    assert!(got == sent);
+    stream.write_all(b"thanks").await.unwrap();
+    stream.shutdown().await.unwrap();
+    assert_eq!(within(serving).await.unwrap(), far(CircuitHandle(2)));
+    assert_eq!(connection.circuit(), CircuitHandle(2));
+    let mut stream = within(other.open(&target())).await.unwrap();
+    stream.write_all(b"the circuit's own connection lives").await.unwrap();
+    stream.shutdown().await.unwrap();
+    let mut back = Vec::new();
+    within(stream.read_to_end(&mut back)).await.unwrap();
+    assert_eq!(back, b"the circuit's own connection lives");
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_found_on_its_new_circuit() {
+    let pair = pair();
+    let (connection, server) = within(pair.connect(1)).await;
+    pair.cut.lock().unwrap().insert(CircuitHandle(1));
+    connection.migrate(CircuitHandle(2));
+    within(async {
+        while server.circuit() != far(CircuitHandle(2)) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    connection.migrate(CircuitHandle(3));
+    within(async {
+        while server.circuit() != far(CircuitHandle(3)) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert!(!connection.is_closed());
+}
+
+#[tokio::test]
+async fn a_dead_circuit_closes_the_originators_connections_on_it() {
+    let pair = pair();
+    let (connection, server) = within(pair.connect(1)).await;
+    let (other, _other_server) = within(pair.connect(2)).await;
+    let to = target();
+    let (stream, far_stream) = tokio::join!(connection.open(&to), async {
+        let Some(Asked::Connect { answer, .. }) = server.next().await else { panic!() };
+        answer.accept("192.0.2.7:7".parse().unwrap()).await.unwrap()
+    });
+    let mut stream = stream.unwrap();
+    pair.cut.lock().unwrap().insert(CircuitHandle(1));
+    pair.near_port.circuit_dead(CircuitHandle(1));
+    within(connection.closed()).await;
+    assert!(within(stream.read_to_end(&mut Vec::new())).await.is_err());
+    assert!(matches!(within(connection.open(&target())).await, Err(DialError::CircuitLost)));
+    assert!(!other.is_closed());
+    drop(far_stream);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_last_hop_waits_for_the_originator_to_come_back_but_not_for_ever() {
+    let pair = pair();
+    let (connection, server) = pair.connect(1).await;
+    pair.cut.lock().unwrap().insert(CircuitHandle(1));
+    pair.far_port.circuit_dead(far(CircuitHandle(1)));
+    let wait = tokio::time::timeout(Duration::from_secs(10), server.closed()).await;
+    assert!(wait.is_err(), "closed before its grace was over");
+    server.closed().await;
+    drop(connection);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handshake_ends_when_its_circuit_dies_or_nobody_answers() {
+    let pair = pair();
+    pair.cut.lock().unwrap().extend([CircuitHandle(1), CircuitHandle(2)]);
+    let silent = pair.originator.connect(CircuitHandle(1), public_key(&SECRET)).await;
+    assert!(matches!(silent, Err(Error::TimedOut)));
+    let (dead, ()) = tokio::join!(pair.originator.connect(CircuitHandle(2), public_key(&SECRET)), async {
+        tokio::task::yield_now().await;
+        pair.near_port.circuit_dead(CircuitHandle(2));
+    });
+    assert!(matches!(dead, Err(Error::Lost(_))), "{dead:?}");
+}

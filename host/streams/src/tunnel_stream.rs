@@ -1,0 +1,85 @@
+//! A stream inside a circuit, as bytes both ways.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, ready};
+
+use quinn::{RecvStream, SendStream, VarInt};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::connection::Shared;
+
+/// Application error code of a stream that was dropped before its end.
+const RESET: VarInt = VarInt::from_u32(1);
+
+/// A stream inside a circuit. `shutdown` sends a FIN and reading goes on; dropping it before
+/// that resets it, which the other side reads as an error. Its connection lives as long as it.
+#[derive(Debug)]
+pub struct TunnelStream {
+    send: SendStream,
+    recv: RecvStream,
+    finished: bool,
+    pub(crate) bound: Option<SocketAddr>,
+    pub(crate) shared: Arc<Shared>,
+}
+
+impl TunnelStream {
+    pub(crate) fn new(shared: Arc<Shared>, (send, recv): (SendStream, RecvStream)) -> Self {
+        shared.open.fetch_add(1, Ordering::Relaxed);
+        Self { send, recv, finished: false, bound: None, shared }
+    }
+
+    /// The address from which the exit connected, when it said so.
+    #[must_use]
+    pub fn bound(&self) -> Option<SocketAddr> {
+        self.bound
+    }
+
+    /// What its datagrams are marked with; none past the 2^32nd stream of a connection.
+    pub(crate) fn index(&self) -> Option<u32> {
+        self.send.id().index().try_into().ok()
+    }
+}
+
+impl AsyncRead for TunnelStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        AsyncRead::poll_read(Pin::new(&mut self.recv), context, buffer)
+    }
+}
+
+impl AsyncWrite for TunnelStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        AsyncWrite::poll_write(Pin::new(&mut self.send), context, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.finished = true;
+        ready!(AsyncWrite::poll_shutdown(Pin::new(&mut self.send), context))?;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Drop for TunnelStream {
+    fn drop(&mut self) {
+        self.shared.open.fetch_sub(1, Ordering::Relaxed);
+        if !self.finished {
+            // Fails only when the stream is over already.
+            drop(self.send.reset(RESET));
+        }
+    }
+}
