@@ -1,9 +1,11 @@
 //! What may stand on the command line.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
+use warren_ports::{Host, Target};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -19,7 +21,7 @@ Exit status: 0 done, 1 failed, 2 wrong usage or configuration.";
 
 /// Anonymous BitTorrent over onion circuits.
 #[derive(Parser, Debug)]
-#[command(name = "warren", version, about, after_help = EXAMPLES, max_term_width = 100)]
+#[command(name = "warren", version, about = "Anonymous BitTorrent over onion circuits", after_help = EXAMPLES)]
 pub struct Cli {
     /// What applies to every command.
     #[command(flatten)]
@@ -31,6 +33,7 @@ pub struct Cli {
 
 /// Flags of every command.
 #[derive(Args, Debug, Default)]
+#[command(next_help_heading = "Options of every command")]
 pub struct Global {
     /// Configuration file [default: $XDG_CONFIG_HOME/warren/config.toml]
     #[arg(long, global = true, value_name = "FILE", env = "WARREN_CONFIG", hide_env_values = true)]
@@ -102,8 +105,8 @@ pub struct Get {
     #[arg(long, value_name = "DIR", default_value = ".")]
     pub out: PathBuf,
     /// A peer to ask besides those that magnet and trackers name; may be repeated
-    #[arg(long = "peer", value_name = "HOST:PORT")]
-    pub peers: Vec<String>,
+    #[arg(long = "peer", value_name = "HOST:PORT", value_parser = target)]
+    pub peers: Vec<Target>,
     /// Go on seeding when it is complete, until told to stop
     #[arg(long)]
     pub seed: bool,
@@ -121,8 +124,8 @@ pub struct Seed {
     #[arg(long = "tracker", value_name = "URL")]
     pub trackers: Vec<String>,
     /// A peer to connect to; may be repeated
-    #[arg(long = "peer", value_name = "HOST:PORT")]
-    pub peers: Vec<String>,
+    #[arg(long = "peer", value_name = "HOST:PORT", value_parser = target)]
+    pub peers: Vec<Target>,
 }
 
 /// `warren config`
@@ -135,4 +138,42 @@ pub enum ConfigCommand {
     },
     /// Print the configuration in effect, with a comment for every key
     Show,
+}
+
+/// `192.0.2.1:6881`, `[2001:db8::1]:6881` or `name:6881`.
+fn target(text: &str) -> Result<Target, String> {
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        return Ok(Target::from(address));
+    }
+    let (name, port) = text.rsplit_once(':').ok_or("a port is missing: expected HOST:PORT")?;
+    let port = port.parse::<u16>().map_err(|_| "the port is not a number from 1 to 65535")?;
+    if name.is_empty() || name.contains(['[', ']', ':', '/', ' ']) {
+        return Err("expected HOST:PORT, with an IPv6 address in brackets".into());
+    }
+    Ok(Target { host: Host::Name(name.to_owned()), port })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn peers_are_addresses_or_names_with_a_port() {
+        assert_eq!(
+            target("192.0.2.1:80").unwrap(),
+            Target::from("192.0.2.1:80".parse::<SocketAddr>().unwrap())
+        );
+        assert_eq!(target("[::1]:80").unwrap().port, 80);
+        assert_eq!(target("peer.example:6881").unwrap().host, Host::Name("peer.example".into()));
+        for text in ["peer", "peer:", "peer:70000", ":80", "::1:80", "http://x:1"] {
+            assert!(target(text).is_err(), "{text}");
+        }
+    }
 }

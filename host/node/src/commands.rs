@@ -1,6 +1,9 @@
 //! What each command does, and the status the process ends with.
 
 mod config;
+mod run;
+mod status;
+mod transfer;
 
 use std::process::ExitCode;
 
@@ -33,7 +36,7 @@ impl From<anyhow::Error> for Failure {
 /// Does what the command line says.
 #[must_use]
 pub fn execute(cli: &Cli) -> ExitCode {
-    let (error, status) = match run(cli) {
+    let (error, status) = match dispatch(cli) {
         Ok(()) => return ExitCode::SUCCESS,
         Err(Failure::Usage(error)) => (error, 2),
         Err(Failure::Failed(error)) => (error, 1),
@@ -46,7 +49,7 @@ pub fn execute(cli: &Cli) -> ExitCode {
     ExitCode::from(status)
 }
 
-fn run(cli: &Cli) -> Result<(), Failure> {
+fn dispatch(cli: &Cli) -> Result<(), Failure> {
     match &cli.command {
         Command::Config(ConfigCommand::Check { file }) => config::check(&cli.global, file.as_deref()),
         Command::Config(ConfigCommand::Show) => config::show(&cli.global),
@@ -54,7 +57,10 @@ fn run(cli: &Cli) -> Result<(), Failure> {
             clap_complete::generate(*shell, &mut Cli::command(), "warren", &mut std::io::stdout());
             Ok(())
         }
-        _ => Ok(()),
+        Command::Run => run::run(&cli.global),
+        Command::Get(get) => transfer::get(&cli.global, get),
+        Command::Seed(seed) => transfer::seed(&cli.global, seed),
+        Command::Status => status::status(&cli.global),
     }
 }
 
@@ -80,4 +86,11 @@ pub fn sources(global: &Global) -> Sources {
 /// See [`ConfigError`].
 pub fn load(global: &Global) -> Result<Config, ConfigError> {
     crate::config::load(&sources(global))
+}
+
+/// The runtime that the overlay, the torrents and everything that is not a cell run on. The core
+/// starts threads of its own.
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    let threads = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8);
+    Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?)
 }

@@ -6,7 +6,12 @@
 pub mod cli;
 pub mod commands;
 pub mod config;
+pub mod factory;
 pub mod folders;
+mod front_door;
+mod health;
 pub mod identity;
 pub mod logging;
+pub mod node;
+pub mod screen;
 pub mod stop;
