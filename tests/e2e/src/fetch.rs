@@ -11,13 +11,22 @@ use crate::origin::byte_at;
 /// How long a read may hang: longer than a dial waits for a circuit.
 const PATIENCE: Duration = Duration::from_secs(90);
 
+/// A SOCKS server and the password it wants.
+#[derive(Clone, Debug)]
+pub struct Door {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Its password.
+    pub password: String,
+}
+
 /// Connects to `target` through the SOCKS server as `user`.
 ///
 /// # Errors
 /// With the reply code, or when the server does not speak SOCKS.
-pub fn connect(socks: SocketAddr, user: &str, target: SocketAddr) -> anyhow::Result<TcpStream> {
+pub fn connect(door: &Door, user: &str, target: SocketAddr) -> anyhow::Result<TcpStream> {
     let SocketAddr::V4(v4) = target else { bail!("IPv4 only") };
-    let mut stream = TcpStream::connect(socks)?;
+    let mut stream = TcpStream::connect(door.address)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.write_all(&[5, 1, 2])?;
     let mut two = [0; 2];
@@ -25,7 +34,8 @@ pub fn connect(socks: SocketAddr, user: &str, target: SocketAddr) -> anyhow::Res
     ensure!(two == [5, 2], "method refused: {two:?}");
     let mut login = vec![1, u8::try_from(user.len())?];
     login.extend(user.bytes());
-    login.extend([1, b'x']);
+    login.push(u8::try_from(door.password.len())?);
+    login.extend(door.password.bytes());
     stream.write_all(&login)?;
     stream.read_exact(&mut two)?;
     ensure!(two == [1, 0], "login refused: {two:?}");
@@ -54,8 +64,8 @@ impl Page {
     ///
     /// # Errors
     /// When the connection or the answer fails.
-    pub fn open(socks: SocketAddr, user: &str, origin: SocketAddr, length: u64) -> anyhow::Result<Self> {
-        let mut stream = connect(socks, user, origin)?;
+    pub fn open(door: &Door, user: &str, origin: SocketAddr, length: u64) -> anyhow::Result<Self> {
+        let mut stream = connect(door, user, origin)?;
         write!(stream, "GET /{length} HTTP/1.1\r\nHost: {origin}\r\n\r\n")?;
         let mut reader = BufReader::with_capacity(1 << 16, stream);
         let mut line = String::new();
@@ -103,6 +113,6 @@ impl Page {
 ///
 /// # Errors
 /// As [`Page`].
-pub fn page(socks: SocketAddr, user: &str, origin: SocketAddr, length: u64) -> anyhow::Result<()> {
-    Page::open(socks, user, origin, length)?.finish()
+pub fn page(door: &Door, user: &str, origin: SocketAddr, length: u64) -> anyhow::Result<()> {
+    Page::open(door, user, origin, length)?.finish()
 }

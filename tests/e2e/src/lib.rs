@@ -1,12 +1,17 @@
-//! Networks of `warren` processes on loopback, and the few things tests do with them: fetch through
-//! SOCKS, kill a node, bring it back, look at its status.
+//! What the end-to-end tests share: a [`Lab`] of `warren` processes, a web server that counts, a
+//! SOCKS client of our own, and libtorrent.
 //!
-//! Nothing of Warren is linked here: the tests meet the program as a person does. The program is
-//! `$WARREN_BIN`, or `warren` in the folder above the test's own; workers are Wasm unless
-//! `$WARREN_WORKERS` says `native`. I/O: processes, loopback sockets, temporary folders.
+//! Nothing of Warren is linked here: the tests meet the program as a person does. Not here: starting
+//! and stopping nodes (`tests/bench`). I/O: processes, loopback sockets, temporary folders.
+//!
+//! | variable | meaning | default |
+//! | --- | --- | --- |
+//! | `WARREN_BIN` | the program | `warren` in the folder above the test's own |
+//! | `WARREN_PLUGINS` | folder of `tunnel.wasm` | `warren/plugins` in the user's cache |
+//! | `WARREN_E2E_MODE` | `wasm` or `native` workers | `wasm` |
+//! | `WARREN_PYTHON` | a Python that can import libtorrent | the one `cargo xtask setup` made |
 
 pub mod fetch;
-pub mod network;
+pub mod lab;
 pub mod origin;
-pub mod process;
-pub mod tools;
+pub mod swarm;
