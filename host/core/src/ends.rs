@@ -1,11 +1,13 @@
 //! The originator's ends of the circuits of one worker thread: their QUIC connections and streams.
 
 use std::collections::HashMap;
+use std::io;
 
-use tokio::sync::mpsc;
-use warren_ports::DialError;
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot};
+use warren_ports::{Association, BoxFuture, DialError, Target};
 use warren_schemas::CircuitHandle;
-use warren_streams::Connection;
+use warren_streams::{Connection, TunnelAssociation};
 
 use crate::messages::{Ask, ToKeeper, What};
 
@@ -80,8 +82,10 @@ async fn serve(connection: &Connection, ask: Ask, keeper: &mpsc::Sender<ToKeeper
                 give_back(Ask { isolation, what: What::Associate { answer }, deadline }, keeper).await;
             }
             outcome => {
-                drop(answer.send(outcome.map(|association| Box::new(association) as _)));
-                connection.closed().await;
+                let (alive, over) = oneshot::channel();
+                let counted = |inner| Box::new(Counted { inner, _alive: alive }) as Box<dyn Association>;
+                drop(answer.send(outcome.map(counted)));
+                drop(over.await);
             }
         },
     }
@@ -90,5 +94,21 @@ async fn serve(connection: &Connection, ask: Ask, keeper: &mpsc::Sender<ToKeeper
 async fn give_back(ask: Ask, keeper: &mpsc::Sender<ToKeeper>) {
     if let Err(mpsc::error::SendError(ToKeeper::Ask(ask))) = keeper.send(ToKeeper::Ask(ask)).await {
         ask.fail(DialError::CircuitLost).await;
+    }
+}
+
+/// An association that is counted as open on its circuit until it is dropped.
+struct Counted {
+    inner: TunnelAssociation,
+    _alive: oneshot::Sender<()>,
+}
+
+impl Association for Counted {
+    fn send(&self, target: &Target, payload: Bytes) -> io::Result<()> {
+        self.inner.send(target, payload)
+    }
+
+    fn recv(&self) -> BoxFuture<'_, io::Result<(Target, Bytes)>> {
+        self.inner.recv()
     }
 }

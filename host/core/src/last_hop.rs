@@ -5,22 +5,26 @@ use std::sync::Arc;
 
 use tokio::io::copy_bidirectional_with_sizes;
 use warren_exit::{Exit, ExitCircuit, Outbound, UdpFlow};
-use warren_ports::DialError;
 use warren_schemas::stream::Outcome;
-use warren_streams::{Answer, Asked, Endpoint, Incoming, ServerAssociation};
+use warren_ports::{Association, DialError};
+use warren_streams::{Answer, Asked, Endpoint, Incoming, TunnelAssociation};
 
 /// Bytes a stream's copy buffers, each way.
 const COPY_BUFFER: usize = 64 * 1024;
 
 /// Takes the connections of all circuits that end at this worker, until the endpoint closes.
-pub(crate) async fn serve(endpoint: Endpoint, exit: Arc<Exit>) {
+pub(crate) async fn serve(endpoint: Arc<Endpoint>, exit: Arc<Exit>) {
     while let Some(incoming) = endpoint.accept().await {
         tokio::spawn(serve_connection(incoming, exit.circuit()));
     }
 }
 
 async fn serve_connection(incoming: Incoming, circuit: ExitCircuit) {
-    while let Some(asked) = incoming.next().await {
+    let connection = match incoming.establish().await {
+        Ok(connection) => connection,
+        Err(error) => return tracing::debug!(%error, "an originator's handshake"),
+    };
+    while let Some(asked) = connection.next().await {
         match asked {
             Asked::Connect { target, answer } => {
                 let circuit = circuit.clone();
@@ -47,7 +51,7 @@ async fn carry(answer: Answer, mut outbound: Outbound, bound: SocketAddr) {
 }
 
 /// Exchanges datagrams until the association or the flow ends.
-async fn exchange(inside: ServerAssociation, outside: UdpFlow) {
+async fn exchange(inside: TunnelAssociation, outside: UdpFlow) {
     loop {
         let sent = tokio::select! {
             asked = inside.recv() => asked.map(|(target, payload)| outside.send(&target, payload)),

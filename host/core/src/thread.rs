@@ -100,7 +100,7 @@ struct WorkerLoop {
     report: carry::Report,
     clock: Arc<dyn Clock>,
     seat: Seat,
-    endpoint: Endpoint,
+    endpoint: Arc<Endpoint>,
     port: CircuitPort,
     ends: Ends,
     builds: Builds,
@@ -115,6 +115,7 @@ impl WorkerLoop {
         let index = parts.index;
         let settings = Settings { stream_key: parts.stream_key.map(|key| *key), ..Settings::default() };
         let (endpoint, port) = warren_streams::endpoint(settings)?;
+        let endpoint = Arc::new(endpoint);
         let (secrets, clock) = (parts.secrets, Arc::clone(&parts.clock));
         let hosts = move || -> Box<dyn warren_workers::WorkerHost> {
             Box::new(Host::new(index, Arc::clone(&secrets), Arc::clone(&clock)))

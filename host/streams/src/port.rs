@@ -319,6 +319,17 @@ impl CircuitPort {
         }
     }
 
+    /// Every circuit is gone, as when their worker was replaced; see [`circuit_dead`](Self::circuit_dead).
+    pub fn all_dead(&self) {
+        for end in lock(&self.hub.clients).values() {
+            end.circuit_dead(end.circuit());
+        }
+        let servers: Vec<_> = lock(&self.hub.servers).iter().filter_map(Weak::upgrade).collect();
+        for shared in servers {
+            shared.circuit_dead(shared.circuit());
+        }
+    }
+
     /// What was dropped so far.
     #[must_use]
     pub fn counters(&self) -> Counters {

@@ -1,6 +1,7 @@
 //! Carrying out what a worker answered: datagrams, deliveries, events; and its faults.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -100,7 +101,7 @@ impl WorkerLoop {
         let Some(exit_key) = self.builds.0.remove(&request) else {
             return;
         };
-        let (endpoint, own) = (self.endpoint.clone(), self.neighbours.get(usize::from(self.index)).cloned());
+        let (endpoint, own) = (Arc::clone(&self.endpoint), self.neighbours.get(usize::from(self.index)).cloned());
         tokio::spawn(async move {
             let connecting = endpoint.connect(handle, exit_key);
             let connected = match tokio::time::timeout(PROOF_TIMEOUT, connecting).await {
