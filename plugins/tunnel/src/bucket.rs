@@ -22,8 +22,13 @@ impl Bucket {
         Self { rate, burst, level: u128::from(burst) * MICROS, filled: Timestamp::default() }
     }
 
+    /// A bucket without a limit.
+    pub(crate) const fn unlimited() -> Self {
+        Self { rate: 0, burst: 0, level: 0, filled: Timestamp::from_micros(0) }
+    }
+
     /// Whether there is no limit.
-    pub(crate) const fn unlimited(&self) -> bool {
+    pub(crate) const fn is_unlimited(&self) -> bool {
         self.rate == 0
     }
 
@@ -36,7 +41,7 @@ impl Bucket {
 
     /// Takes `units` if they are there; more than a whole burst is granted by a full bucket.
     pub(crate) fn take(&mut self, now: Timestamp, units: u64) -> bool {
-        if self.unlimited() {
+        if self.is_unlimited() {
             return true;
         }
         self.fill(now);
@@ -50,7 +55,7 @@ impl Bucket {
 
     /// When `take` of `units` will do.
     pub(crate) fn ready_at(&mut self, now: Timestamp, units: u64) -> Timestamp {
-        if self.unlimited() {
+        if self.is_unlimited() {
             return now;
         }
         self.fill(now);

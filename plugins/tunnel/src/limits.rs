@@ -9,8 +9,6 @@ use warren_schemas::control::{Limits, TunnelConfig};
 pub(crate) const SAME_ANSWER: Duration = Duration::from_secs(30);
 /// How long a half-open link lives.
 pub(crate) const HALF_OPEN: Duration = Duration::from_secs(10);
-/// How long parts of a handshake are kept.
-pub(crate) const ASSEMBLY: Duration = Duration::from_secs(10);
 /// Silence after which a link or circuit end that carries circuits asks for a sign of life.
 pub(crate) const SILENCE: Duration = Duration::from_secs(30);
 /// The same for a link without circuits.
@@ -27,8 +25,6 @@ pub(crate) const CIRCUIT_IDLE: Duration = Duration::from_secs(120);
 pub(crate) const CIRCUIT_LIFE: Duration = Duration::from_secs(24 * 3600);
 /// Distinct EXTENDs on one circuit.
 pub(crate) const MAX_EXTENDS: u32 = 8;
-/// Handshakes in parts that one link may have under way.
-pub(crate) const MAX_ASSEMBLIES: usize = 16;
 /// Ephemeral keys that are remembered against a second use within [`SAME_ANSWER`].
 pub(crate) const MAX_RECENT: usize = 32_768;
 

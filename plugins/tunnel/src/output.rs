@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 
 use warren_schemas::batch::{Batch, HEADROOM, MAX_ANSWER, STRIDE, Slot, SlotKind};
 use warren_schemas::control::Event;
-use warren_schemas::{CircuitHandle, RequestId};
+use warren_schemas::RequestId;
 
 /// Bytes of an answer that are neither slots nor payload, with room to spare.
 const FRAME: usize = 128;
@@ -34,12 +34,6 @@ impl Extras {
         self.push(Slot { kind: SlotKind::Event, ..Slot::EMPTY }, &event.encode(request));
     }
 
-    /// Adds an inner datagram for the host.
-    #[cfg(test)]
-    pub(crate) fn deliver(&mut self, handle: CircuitHandle, inner: &[u8]) {
-        self.push(Slot { kind: SlotKind::Deliver, handle, ..Slot::EMPTY }, inner);
-    }
-
     fn push(&mut self, slot: Slot, bytes: &[u8]) {
         let (Ok(offset), Ok(length)) = (u32::try_from(self.bytes.len()), u16::try_from(bytes.len())) else {
             return;
@@ -51,6 +45,11 @@ impl Extras {
     /// Whether anything waits.
     pub(crate) const fn is_empty(&self) -> bool {
         self.given == self.slots.len()
+    }
+
+    /// How many wait.
+    pub(crate) const fn count(&self) -> usize {
+        self.slots.len() - self.given
     }
 
     /// Bytes that wait, roughly.
@@ -148,6 +147,8 @@ fn place(batch: &mut Batch, index: usize, offset: usize, slot: Slot, bytes: &[u8
 
 #[cfg(test)]
 mod tests {
+    use warren_schemas::CircuitHandle;
+
     use super::*;
 
     fn to() -> SocketAddr {
@@ -168,7 +169,7 @@ mod tests {
         let before = batch.as_bytes().len();
         let mut extras = Extras::default();
         extras.send(to(), b"an answer");
-        extras.deliver(CircuitHandle(4), b"inner");
+        extras.push(Slot { kind: SlotKind::Deliver, handle: CircuitHandle(4), ..Slot::EMPTY }, b"inner");
         let answer = extras.answer(batch);
         assert_eq!(answer.as_bytes().len(), before);
         let found = contents(&answer);

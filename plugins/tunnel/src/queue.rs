@@ -48,12 +48,16 @@ pub(crate) struct Queue {
     max_cells: usize,
 }
 
-/// How many cells were given up; each is to be counted.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) struct GivenUp {
-    /// Because a queue or all of them were full.
-    pub full: u64,
-    /// Because they waited too long.
+/// The circuit's queue takes no more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Full;
+
+/// What [`Queue::pop`] found.
+#[derive(Debug, Default)]
+pub(crate) struct Popped {
+    /// The next cell in turn and whose it is.
+    pub cell: Option<(CircuitHandle, Waiting)>,
+    /// Cells before it that had waited too long and are gone.
     pub late: u64,
 }
 
@@ -82,21 +86,25 @@ impl Queue {
         self.turn.is_empty()
     }
 
-    /// Lets a cell wait in the queue of `circuit`. A full queue refuses the newcomer.
+    /// Lets a cell wait in the queue of `circuit`; gives how many older cells of the longest queue
+    /// gave way for it.
+    ///
+    /// # Errors
+    /// When the circuit's own queue is full: the newcomer is refused.
     pub(crate) fn push(
         &mut self,
         now: Timestamp,
         circuit: CircuitHandle,
         (link, id): (LinkId, CircuitId),
         body: &[u8],
-    ) -> GivenUp {
-        let mut given_up = GivenUp::default();
+    ) -> Result<u64, Full> {
+        let mut gave_way = 0;
         let length = self.flows.get(&circuit).map_or(0, |flow| flow.cells.len());
         if length >= self.max_cells || body.len() > self.max_bytes {
-            return GivenUp { full: 1, late: 0 };
+            return Err(Full);
         }
         while self.bytes + body.len() > self.max_bytes && self.shorten_longest() {
-            given_up.full += 1;
+            gave_way += 1;
         }
         let mut buffer = self.spare.pop().unwrap_or_default();
         buffer.extend_from_slice(body);
@@ -108,19 +116,13 @@ impl Queue {
         self.by_length.remove(&(flow.cells.len(), circuit));
         flow.cells.push_back(Waiting { link, id, body: buffer, since: now });
         self.by_length.insert((flow.cells.len(), circuit));
-        given_up
-    }
-
-    /// Bytes of the body that `pop` would most likely give next.
-    pub(crate) fn next_len(&self) -> Option<usize> {
-        let flow = self.flows.get(self.turn.front()?)?;
-        flow.cells.front().map(|cell| cell.body.len())
+        Ok(gave_way)
     }
 
     /// The next cell in turn, and what CoDel gave up before it. Give its buffer back with
     /// [`Queue::recycle`].
-    pub(crate) fn pop(&mut self, now: Timestamp) -> (Option<(CircuitHandle, Waiting)>, GivenUp) {
-        let mut given_up = GivenUp::default();
+    pub(crate) fn pop(&mut self, now: Timestamp) -> Popped {
+        let mut late = 0;
         while let Some(circuit) = self.turn.front().copied() {
             let Some(flow) = self.flows.get_mut(&circuit) else {
                 self.turn.pop_front();
@@ -140,7 +142,7 @@ impl Queue {
             let last = flow.cells.is_empty();
             match flow.codel.judge(now, now.since(cell.since), last) {
                 Fate::Drop => {
-                    given_up.late += 1;
+                    late += 1;
                     self.recycle(cell.body);
                 }
                 Fate::Send => {
@@ -148,11 +150,11 @@ impl Queue {
                     if last {
                         self.retire(circuit);
                     }
-                    return (Some((circuit, cell)), given_up);
+                    return Popped { cell: Some((circuit, cell)), late };
                 }
             }
         }
-        (None, given_up)
+        Popped { cell: None, late }
     }
 
     /// Takes back the buffer of a cell that has left.

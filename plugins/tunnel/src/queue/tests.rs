@@ -15,7 +15,7 @@ fn handle(number: u32) -> CircuitHandle {
 fn drain(queue: &mut Queue, now: Timestamp, most: usize) -> Vec<u32> {
     let mut order = Vec::new();
     while order.len() < most {
-        let (Some((circuit, cell)), _) = queue.pop(now) else { break };
+        let Some((circuit, cell)) = queue.pop(now).cell else { break };
         order.push(circuit.0);
         queue.recycle(cell.body);
     }
@@ -26,10 +26,10 @@ fn drain(queue: &mut Queue, now: Timestamp, most: usize) -> Vec<u32> {
 fn circuits_take_turns_by_bytes_not_by_cells() {
     let mut queue = Queue::new(256, 1 << 20);
     for _ in 0..100 {
-        queue.push(at(0), handle(1), PLACE, &[0; 1300]);
+        queue.push(at(0), handle(1), PLACE, &[0; 1300]).unwrap();
     }
     for _ in 0..200 {
-        queue.push(at(0), handle(2), PLACE, &[0; 325]);
+        queue.push(at(0), handle(2), PLACE, &[0; 325]).unwrap();
     }
     let order = drain(&mut queue, at(1), 100);
     let large = order.iter().filter(|circuit| **circuit == 1).count();
@@ -39,19 +39,19 @@ fn circuits_take_turns_by_bytes_not_by_cells() {
 #[test]
 fn a_full_queue_refuses_and_leaves_the_others_alone() {
     let mut queue = Queue::new(4, 1 << 20);
-    let refused: u64 = (0..10).map(|_| queue.push(at(0), handle(1), PLACE, &[0; 100]).full).sum();
+    let refused = (0..10).filter(|_| queue.push(at(0), handle(1), PLACE, &[0; 100]).is_err()).count();
     assert_eq!(refused, 6);
-    assert_eq!(queue.push(at(0), handle(2), PLACE, &[0; 100]), GivenUp::default());
+    assert_eq!(queue.push(at(0), handle(2), PLACE, &[0; 100]), Ok(0));
 }
 
 #[test]
 fn the_longest_queue_gives_way() {
     let mut queue = Queue::new(256, 10_000);
     for _ in 0..90 {
-        queue.push(at(0), handle(1), PLACE, &[0; 100]);
+        queue.push(at(0), handle(1), PLACE, &[0; 100]).unwrap();
     }
-    let given_up: u64 = (0..40).map(|_| queue.push(at(0), handle(2), PLACE, &[0; 100]).full).sum();
-    assert_eq!(given_up, 30);
+    let gave_way: u64 = (0..40).map(|_| queue.push(at(0), handle(2), PLACE, &[0; 100]).unwrap()).sum();
+    assert_eq!(gave_way, 30);
     assert_eq!(queue.flows[&handle(1)].cells.len(), 60);
     assert_eq!(queue.flows[&handle(2)].cells.len(), 40);
     assert_eq!(queue.bytes, 10_000);
@@ -65,11 +65,11 @@ fn a_standing_queue_is_shortened_and_a_short_one_is_not() {
         let mut longest = 0;
         for tick in 0..3000 {
             for _ in 0..arrivals_a_tick + u64::from(tick % 50 == 0) {
-                queue.push(at(tick), handle(1), PLACE, &[0; 1000]);
+                let _ = queue.push(at(tick), handle(1), PLACE, &[0; 1000]);
             }
-            let (sent, given_up) = queue.pop(at(tick));
-            late += given_up.late;
-            if let Some((_, cell)) = sent {
+            let popped = queue.pop(at(tick));
+            late += popped.late;
+            if let Some((_, cell)) = popped.cell {
                 longest = longest.max(at(tick).since(cell.since).as_millis());
                 queue.recycle(cell.body);
             }
@@ -89,11 +89,11 @@ fn a_standing_queue_is_shortened_and_a_short_one_is_not() {
 fn a_removed_circuit_leaves_nothing_behind() {
     let mut queue = Queue::new(256, 1 << 20);
     for circuit in [1, 2, 1, 3] {
-        queue.push(at(0), handle(circuit), PLACE, &[0; 500]);
+        queue.push(at(0), handle(circuit), PLACE, &[0; 500]).unwrap();
     }
     queue.remove(handle(1));
     assert_eq!(queue.bytes, 1000);
     assert_eq!(drain(&mut queue, at(0), 10), [2, 3]);
     assert!(queue.is_empty() && queue.flows.is_empty() && queue.by_length.is_empty());
-    assert_eq!(queue.pop(at(0).after(Duration::from_secs(1))).1, GivenUp::default());
+    assert!(queue.pop(at(0).after(Duration::from_secs(1))).cell.is_none());
 }

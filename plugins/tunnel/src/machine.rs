@@ -1,0 +1,283 @@
+//! The machine: its doors, and the order in which things happen behind each.
+//!
+//! What arrives is worked on in place, slot by slot; then timers that are due, then cells that the
+//! rate lets go; then everything leaves in one batch.
+
+mod cells;
+mod closing;
+mod context;
+mod create;
+mod extend;
+mod hops;
+mod messages;
+mod opening;
+mod originator;
+mod report;
+mod settings;
+mod shaper;
+mod upkeep;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::ops::Range;
+
+use warren_schemas::batch::{Batch, HEADROOM, MAX_SLOTS, STRIDE, Slot, SlotKind};
+use warren_schemas::cell::{self, HEADER_LEN, Kind};
+use warren_schemas::control::{CloseReason, Request, TunnelConfig};
+use warren_schemas::{CircuitHandle, CircuitId, LinkId, PeerId, Timestamp};
+
+use crate::bucket::Bucket;
+use crate::circuit::Circuit;
+use crate::drop_reason::DropReason;
+use crate::env::{Env, Level};
+use crate::limits::MAX_RECENT;
+use crate::link::{Link, Pending};
+use crate::message::LinkMessage;
+use crate::output::Extras;
+use crate::table::{OwnIdMap, Recent};
+use crate::timers::Timers;
+
+use context::{Context, Outcome, Verdict};
+use report::Counts;
+use settings::Settings;
+use shaper::Shaper;
+
+pub use settings::ConfigError;
+
+/// Timers that one call looks at; the others wait for the next, at once.
+const TIMERS_A_CALL: usize = 1024;
+
+/// Every link and circuit of one worker.
+///
+/// Call [`Tunnel::configure`] first. Each of the other doors answers with a batch whose slots say
+/// what to do, and whose `wake_at` replaces the one before: when it comes, call
+/// [`Tunnel::handle_timeout`]. `now` must not go back from call to call.
+pub struct Tunnel {
+    settings: Option<Settings>,
+    links: OwnIdMap<LinkId, Box<Link>>,
+    pending: BTreeMap<LinkId, Pending>,
+    to_relay: BTreeMap<PeerId, LinkId>,
+    half_open: usize,
+    circuits: OwnIdMap<CircuitHandle, Circuit>,
+    last_handle: u32,
+    timers: Timers,
+    extras: Extras,
+    shaper: Shaper,
+    handshakes: Bucket,
+    /// LINKs answered of late, by source and key: their LINKED without padding.
+    linked: Recent<(SocketAddr, [u8; 32]), Vec<u8>>,
+    /// Shares of CREATEs answered of late.
+    created: Recent<Vec<u8>, ()>,
+    counts: Counts,
+    sync_at: Option<Timestamp>,
+}
+
+impl Default for Tunnel {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Tunnel {
+    /// A machine that is not configured: it drops everything.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            settings: None,
+            links: OwnIdMap::default(),
+            pending: BTreeMap::new(),
+            to_relay: BTreeMap::new(),
+            half_open: 0,
+            circuits: OwnIdMap::default(),
+            last_handle: 0,
+            timers: Timers::default(),
+            extras: Extras::default(),
+            shaper: Shaper::new(),
+            handshakes: Bucket::unlimited(),
+            linked: Recent::new(MAX_RECENT),
+            created: Recent::new(MAX_RECENT),
+            counts: Counts::default(),
+            sync_at: None,
+        }
+    }
+
+    /// Takes its configuration, the first or a changed one; links and circuits survive.
+    ///
+    /// # Errors
+    /// When a relay has no onion key, or the worker's index changes while links carry it.
+    pub fn configure(&mut self, now: Timestamp, config: TunnelConfig) -> Result<(), ConfigError> {
+        let moved = self.settings.as_ref().is_some_and(|old| old.config.worker_index != config.worker_index);
+        if moved && !(self.links.is_empty() && self.pending.is_empty()) {
+            return Err(ConfigError::WorkerIndex);
+        }
+        let settings = Settings::new(config)?;
+        let bounds = &settings.bounds;
+        self.shaper.configure(bounds);
+        self.handshakes.set(bounds.handshakes_per_second, bounds.handshakes_per_second);
+        self.sync_at = settings.next_sync(now);
+        self.settings = Some(settings);
+        Ok(())
+    }
+
+    /// Takes one encoded [`Request`]. Its answer is an event, in this batch or a later one.
+    pub fn handle_control(&mut self, env: &mut dyn Env, now: Timestamp, request: &[u8]) -> Batch {
+        let mut cx = Context { env, now };
+        match Request::decode(request) {
+            Ok((id, Request::Create { hops, suite })) => self.make_circuit(&mut cx, id, &hops, suite),
+            Ok((id, Request::Circuit { handle, reason })) => self.close_as_asked(&cx, id, handle, reason),
+            Ok((id, Request::Monitor)) => self.report(id),
+            Err(error) => cx.env.log(Level::Error, &format!("a request from the host: {error}")),
+        }
+        self.settle(&mut cx);
+        self.answer(now)
+    }
+
+    /// Takes a batch of `Received` and `Outgoing` slots. Each is rewritten in place to what came of it.
+    pub fn handle_data(&mut self, env: &mut dyn Env, now: Timestamp, mut batch: Batch) -> Batch {
+        let mut cx = Context { env, now };
+        for index in 0..batch.slot_count() {
+            self.take_slot(&mut cx, &mut batch, index);
+        }
+        self.settle(&mut cx);
+        self.finish(now, batch)
+    }
+
+    /// The time that the last batch asked for has come.
+    pub fn handle_timeout(&mut self, env: &mut dyn Env, now: Timestamp) -> Batch {
+        let mut cx = Context { env, now };
+        self.settle(&mut cx);
+        self.answer(now)
+    }
+
+    /// Says goodbye on every link, which ends every circuit. The machine drops everything from now on.
+    pub fn shutdown(&mut self, _env: &mut dyn Env, _now: Timestamp, reason: u8) -> Batch {
+        let mut links: Vec<LinkId> = self.links.keys().copied().collect();
+        links.sort_unstable();
+        for id in links {
+            self.say(id, CircuitId(0), &LinkMessage::Close(CloseReason(reason)));
+        }
+        let mut extras = std::mem::take(&mut self.extras);
+        *self = Self::new();
+        extras.answer(Batch::with_slots(extras.count().min(MAX_SLOTS)))
+    }
+
+    fn take_slot(&mut self, cx: &mut Context<'_>, batch: &mut Batch, index: usize) {
+        let Some(slot) = batch.slot(index) else { return };
+        let answer = match slot.kind {
+            SlotKind::Received | SlotKind::Outgoing => {
+                let base = (slot.offset as usize).saturating_sub(HEADROOM);
+                let start = slot.offset as usize - base;
+                let place = start..start + usize::from(slot.length);
+                let payload = batch.payload_mut();
+                let end = payload.len().min(base + STRIDE);
+                let outcome = match payload.get_mut(base..end) {
+                    Some(region) if place.end <= region.len() => self.take(cx, region, place, &slot),
+                    _ => Err(DropReason::NoRoom),
+                };
+                self.result(base, outcome)
+            }
+            _ => Slot::EMPTY,
+        };
+        batch.set_slot(index, answer);
+    }
+
+    fn take(&mut self, cx: &mut Context<'_>, region: &mut [u8], place: Range<usize>, slot: &Slot) -> Outcome {
+        if self.settings.is_none() {
+            return Err(DropReason::NotRunning);
+        }
+        if slot.kind == SlotKind::Outgoing {
+            return self.outgoing(cx, region, place, slot.handle);
+        }
+        let datagram = region.get(place.clone()).unwrap_or_default();
+        let kind = datagram.first().copied().and_then(Kind::from_byte).ok_or(DropReason::Malformed)?;
+        match kind {
+            Kind::Cell | Kind::Message => self.sealed(cx, region, place, slot.address),
+            Kind::Link => self.on_link(cx, region, place, slot.address),
+            Kind::Linked => self.on_linked(cx, datagram, slot.address),
+            Kind::Cookie => self.on_cookie(datagram),
+        }
+    }
+
+    /// What the slot of an outcome says. `base` is where its region starts in the payload.
+    fn result(&mut self, base: usize, outcome: Outcome) -> Slot {
+        let place = |place: &Range<usize>| (u32::try_from(base + place.start), u16::try_from(place.len()));
+        let (slot, place) = match outcome {
+            Ok(Verdict::Taken) => return Slot::EMPTY,
+            Ok(Verdict::Send(address, at)) => (Slot { kind: SlotKind::Send, address, ..Slot::EMPTY }, place(&at)),
+            Ok(Verdict::Deliver(handle, end, at)) => {
+                (Slot { kind: SlotKind::Deliver, detail: end.0, handle, ..Slot::EMPTY }, place(&at))
+            }
+            Err(reason) => {
+                self.counts.drop(reason);
+                return Slot { kind: SlotKind::Dropped, detail: reason as u8, ..Slot::EMPTY };
+            }
+        };
+        match place {
+            (Ok(offset), Ok(length)) => Slot { offset, length, ..slot },
+            _ => Slot::EMPTY,
+        }
+    }
+
+    /// A MESSAGE or CELL: its link first, then what it is.
+    fn sealed(&mut self, cx: &mut Context<'_>, region: &mut [u8], place: Range<usize>, from: SocketAddr) -> Outcome {
+        let datagram = region.get_mut(place.clone()).ok_or(DropReason::NoRoom)?;
+        let id = cell::link_of(datagram).ok_or(DropReason::Malformed)?;
+        let link = self.links.get_mut(&id).ok_or(DropReason::UnknownLink)?;
+        let accepted = link.opener.accept(datagram)?;
+        link.heard = cx.now;
+        let circuit = link.circuits.get(&accepted.circuit).copied();
+        let forward = link.is_theirs();
+        if link.half_open || link.address != from {
+            self.notice(cx, id, from, accepted.newest);
+        }
+        match accepted.kind {
+            Kind::Cell => {
+                let circuit = circuit.ok_or(DropReason::UnknownCircuit)?;
+                let layer = place.start + HEADER_LEN..place.end;
+                if forward {
+                    self.forward(cx, region, layer, circuit)
+                } else {
+                    self.backward(cx, region, layer, circuit)
+                }
+            }
+            _ => self.link_message(cx, id, &accepted, datagram, from),
+        }
+    }
+
+    /// Everything that is due, whatever was asked.
+    fn settle(&mut self, cx: &mut Context<'_>) {
+        if self.settings.is_none() {
+            return;
+        }
+        for _ in 0..TIMERS_A_CALL {
+            let Some((at, whose)) = self.timers.pop(cx.now) else { break };
+            self.care(cx, at, whose);
+        }
+        self.let_go(cx.now);
+        if self.sync_at.is_some_and(|at| at <= cx.now) {
+            self.report(warren_schemas::RequestId(0));
+            self.sync_at = self.settings.as_ref().and_then(|settings| settings.next_sync(cx.now));
+        }
+    }
+
+    fn answer(&mut self, now: Timestamp) -> Batch {
+        let batch = Batch::with_slots(self.extras.count().min(MAX_SLOTS));
+        self.finish(now, batch)
+    }
+
+    fn finish(&mut self, now: Timestamp, batch: Batch) -> Batch {
+        let mut batch = self.extras.answer(batch);
+        let times = [self.timers.next(), self.sync_at, self.shaper.ready_at(now)];
+        let next = if self.extras.is_empty() { times.into_iter().flatten().min() } else { Some(now) };
+        batch.set_wake_at(next);
+        batch
+    }
+
+    fn new_handle(&mut self) -> Option<CircuitHandle> {
+        self.last_handle = self.last_handle.checked_add(1)?;
+        Some(CircuitHandle(self.last_handle))
+    }
+}
+
+#[cfg(test)]
+mod tests;

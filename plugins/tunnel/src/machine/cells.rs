@@ -1,0 +1,187 @@
+//! The way of a cell through a node. Nothing here allocates.
+
+use std::ops::Range;
+
+use warren_schemas::CircuitHandle;
+use warren_schemas::batch::{HEADROOM, STRIDE};
+use warren_schemas::cell::MAX_INNER;
+use warren_schemas::control::CircuitEnd;
+
+use super::Tunnel;
+use super::context::{Context, Outcome, Verdict};
+use crate::circuit::{Circuit, Next};
+use crate::drop_reason::DropReason;
+use crate::link::Leg;
+use crate::message::command;
+
+impl Tunnel {
+    /// A cell from the previous hop: our layer comes off.
+    pub(super) fn forward(
+        &mut self,
+        cx: &mut Context<'_>,
+        region: &mut [u8],
+        layer: Range<usize>,
+        handle: CircuitHandle,
+    ) -> Outcome {
+        let Some(Circuit::Relay(relay)) = self.circuits.get_mut(&handle) else {
+            return Err(DropReason::UnknownCircuit);
+        };
+        let bytes = region.get_mut(layer.clone()).ok_or(DropReason::NoRoom)?;
+        let (command, inner) = relay.opener.open(bytes)?;
+        relay.heard = cx.now;
+        let inner = layer.start + inner.start..layer.start + inner.end;
+        match (command, &relay.next) {
+            (command::RELAY, Next::Ready(leg)) => {
+                let leg = *leg;
+                self.pass_on(cx, region, inner, handle, leg)
+            }
+            (command::RELAY, _) => Err(DropReason::Unexpected),
+            _ => self.for_this_hop(cx, handle, command, region, inner),
+        }
+    }
+
+    /// A cell from the next hop: our layer goes on, or, at the originator, all come off.
+    pub(super) fn backward(
+        &mut self,
+        cx: &mut Context<'_>,
+        region: &mut [u8],
+        layer: Range<usize>,
+        handle: CircuitHandle,
+    ) -> Outcome {
+        match self.circuits.get_mut(&handle) {
+            Some(Circuit::Relay(relay)) => {
+                if !matches!(relay.next, Next::Ready(_)) {
+                    return Err(DropReason::Unexpected);
+                }
+                let sealed = relay.sealer.seal(region, layer.start, layer.len(), command::RELAY)?;
+                relay.heard = cx.now;
+                let previous = relay.previous;
+                self.pass_on(cx, region, sealed, handle, previous)
+            }
+            Some(Circuit::Origin(_)) => self.arrived(cx, region, layer, handle),
+            None => Err(DropReason::UnknownCircuit),
+        }
+    }
+
+    fn arrived(
+        &mut self,
+        cx: &mut Context<'_>,
+        region: &mut [u8],
+        mut place: Range<usize>,
+        handle: CircuitHandle,
+    ) -> Outcome {
+        let Some(Circuit::Origin(origin)) = self.circuits.get_mut(&handle) else {
+            return Err(DropReason::UnknownCircuit);
+        };
+        let count = origin.hops.len();
+        for (index, (_, opener)) in origin.hops.iter_mut().enumerate() {
+            let bytes = region.get_mut(place.clone()).ok_or(DropReason::NoRoom)?;
+            let (command, inner) = opener.open(bytes)?;
+            place = place.start + inner.start..place.start + inner.end;
+            if command == command::RELAY {
+                continue;
+            }
+            let last = index + 1 == count;
+            if last {
+                origin.heard = cx.now;
+            }
+            if command != command::DATA {
+                return self.from_hop(cx, handle, last, command, region, place);
+            }
+            if !last || origin.building.is_some() {
+                return Err(DropReason::Unexpected);
+            }
+            check_inner(&place)?;
+            origin.bytes_in += place.len() as u64;
+            self.counts.cells_delivered += 1;
+            return Ok(Verdict::Deliver(handle, CircuitEnd::Originator, place));
+        }
+        Err(DropReason::Unexpected)
+    }
+
+    /// An inner datagram of the host, for the other end of the circuit.
+    pub(super) fn outgoing(
+        &mut self,
+        cx: &mut Context<'_>,
+        region: &mut [u8],
+        place: Range<usize>,
+        handle: CircuitHandle,
+    ) -> Outcome {
+        check_inner(&place)?;
+        let bytes = place.len() as u64;
+        match self.circuits.get_mut(&handle) {
+            Some(Circuit::Origin(origin)) if origin.building.is_none() => {
+                let last = origin.hops.len().saturating_sub(1);
+                let leg = origin.leg.ok_or(DropReason::NoLink)?;
+                let layer = origin.seal(region, place, last, command::DATA)?;
+                origin.bytes_out += bytes;
+                self.counts.cells_originated += 1;
+                self.launch(region, layer, leg)
+            }
+            Some(Circuit::Relay(relay)) if relay.delivered => {
+                let layer = relay.sealer.seal(region, place.start, place.len(), command::DATA)?;
+                relay.bytes_out += bytes;
+                let previous = relay.previous;
+                self.counts.cells_originated += 1;
+                self.shape(cx, region, layer, handle, previous)
+            }
+            _ => Err(DropReason::UnknownHandle),
+        }
+    }
+
+    /// A relayed cell goes on, now or when the rate lets it.
+    fn pass_on(
+        &mut self,
+        cx: &Context<'_>,
+        region: &mut [u8],
+        body: Range<usize>,
+        handle: CircuitHandle,
+        leg: Leg,
+    ) -> Outcome {
+        self.counts.cells_relayed += 1;
+        self.counts.bytes_relayed += body.len() as u64;
+        self.shape(cx, region, body, handle, leg)
+    }
+
+    fn shape(
+        &mut self,
+        cx: &Context<'_>,
+        region: &mut [u8],
+        body: Range<usize>,
+        handle: CircuitHandle,
+        leg: Leg,
+    ) -> Outcome {
+        if self.shaper.pass(cx.now, body.len()) {
+            return self.launch(region, body, leg);
+        }
+        let body = region.get(body).ok_or(DropReason::NoRoom)?;
+        self.enqueue(cx.now, handle, leg, body)?;
+        Ok(Verdict::Taken)
+    }
+
+    /// Puts the link's header in front of the layer at `body`.
+    fn launch(&mut self, region: &mut [u8], body: Range<usize>, leg: Leg) -> Outcome {
+        let link = self.links.get_mut(&leg.link).ok_or(DropReason::NoLink)?;
+        let place = link.sealer.seal_cell(region, body.start, body.len(), leg.id)?;
+        Ok(Verdict::Send(link.address, place))
+    }
+
+    /// Sends a layer that is not in a slot.
+    pub(super) fn send_layer(&mut self, leg: Leg, layer: &[u8]) -> Result<(), DropReason> {
+        let mut buf = [0; STRIDE];
+        let body = HEADROOM..HEADROOM + layer.len();
+        buf.get_mut(body.clone()).ok_or(DropReason::TooLong)?.copy_from_slice(layer);
+        if let Verdict::Send(address, place) = self.launch(&mut buf, body, leg)? {
+            self.extras.send(address, buf.get(place).unwrap_or_default());
+        }
+        Ok(())
+    }
+}
+
+fn check_inner(place: &Range<usize>) -> Result<(), DropReason> {
+    match place.len() {
+        0 => Err(DropReason::Malformed),
+        1..=MAX_INNER => Ok(()),
+        _ => Err(DropReason::TooLong),
+    }
+}

@@ -1,0 +1,263 @@
+//! CREATE and CREATED, on both sides of a link.
+
+use warren_schemas::control::CloseReason;
+use warren_schemas::{CircuitHandle, CircuitId, LinkId};
+
+use super::Tunnel;
+use super::closing::Ending;
+use super::context::Context;
+use crate::circuit::{Circuit, Next, Relay};
+use crate::drop_reason::DropReason;
+use crate::fragments::{Assembler, Fragment, split};
+use crate::layer::HopKeys;
+use crate::limits::SAME_ANSWER;
+use crate::link::Leg;
+use crate::message::LinkMessage;
+use crate::ntor::circuit::Create;
+use crate::retry::{GIVE_UP, Retry};
+use crate::timers::Alarm;
+
+impl Tunnel {
+    /// The neighbour wants a circuit.
+    pub(super) fn on_create(
+        &mut self,
+        cx: &mut Context<'_>,
+        leg: Leg,
+        part: &Fragment<'_>,
+    ) -> Result<(), DropReason> {
+        let link = self.links.get(&leg.link).ok_or(DropReason::UnknownLink)?;
+        if !link.is_theirs() {
+            return Err(DropReason::Unexpected);
+        }
+        // No suite that is spoken here has a create of more parts.
+        if part.total != 1 {
+            return Err(DropReason::Fragment);
+        }
+        let create = Create::decode(part.bytes)?;
+        if leg.id == CircuitId(0) {
+            return Err(DropReason::Malformed);
+        }
+        if let Some(handle) = link.circuits.get(&leg.id).copied() {
+            return self.repeat_created(cx, handle, leg, &create);
+        }
+        if self.created.get(cx.now, &create.share.to_vec()).is_some() {
+            return Err(DropReason::Unexpected);
+        }
+        if let Err((reason, fault)) = self.may_create(cx, leg.link) {
+            self.say(leg.link, leg.id, &LinkMessage::CreateFailed(reason));
+            return Err(fault);
+        }
+        let (created, keys) = self.answer_create(cx, &create)?;
+        self.add_relayed(cx, leg, &create, created, keys)
+    }
+
+    fn may_create(&mut self, cx: &Context<'_>, link: LinkId) -> Result<(), (CloseReason, DropReason)> {
+        let full = (CloseReason::Limit, DropReason::Limit);
+        let settings = self.settings.as_ref().ok_or((CloseReason::Refused, DropReason::NotRunning))?;
+        if !settings.config.relay {
+            return Err((CloseReason::Refused, DropReason::NotRelay));
+        }
+        let bounds = &settings.bounds;
+        if self.circuits.len() >= bounds.circuits || self.created.is_full(cx.now) {
+            return Err(full);
+        }
+        let link = self.links.get_mut(&link).ok_or(full)?;
+        if link.circuits.len() >= bounds.circuits_per_link {
+            return Err(full);
+        }
+        if link.creates.take(cx.now, 1) { Ok(()) } else { Err((CloseReason::Limit, DropReason::Rate)) }
+    }
+
+    fn answer_create(
+        &self,
+        cx: &mut Context<'_>,
+        create: &Create<'_>,
+    ) -> Result<(Vec<u8>, HopKeys), DropReason> {
+        let settings = self.settings.as_ref().ok_or(DropReason::NotRunning)?;
+        let target = settings.own_target(cx.now, create.epoch)?;
+        let random = cx.random();
+        let env = &mut *cx.env;
+        create.answer(&target, random, &[], &mut |epoch, point| env.onion_dh(epoch, point))
+    }
+
+    fn add_relayed(
+        &mut self,
+        cx: &mut Context<'_>,
+        leg: Leg,
+        create: &Create<'_>,
+        created: Vec<u8>,
+        keys: HopKeys,
+    ) -> Result<(), DropReason> {
+        let handle = self.new_handle().ok_or(DropReason::Limit)?;
+        let link = self.links.get_mut(&leg.link).ok_or(DropReason::UnknownLink)?;
+        link.circuits.insert(leg.id, handle);
+        let (sealer, opener) = keys.relay();
+        let relay = Relay {
+            opener,
+            sealer,
+            previous: leg,
+            next: Next::None,
+            share: create.share.to_vec(),
+            created,
+            extends: 0,
+            assembling: None,
+            answered: None,
+            delivered: false,
+            born: cx.now,
+            heard: cx.now,
+            bytes_in: 0,
+            bytes_out: 0,
+            alarm: Alarm::default(),
+        };
+        self.created.insert(relay.share.clone(), (), cx.now.after(SAME_ANSWER));
+        self.counts.relayed_circuits += 1;
+        self.circuits.insert(handle, Circuit::Relay(Box::new(relay)));
+        self.arm_circuit(handle);
+        self.arm_link(leg.link);
+        self.send_created(handle);
+        Ok(())
+    }
+
+    fn repeat_created(
+        &mut self,
+        cx: &Context<'_>,
+        handle: CircuitHandle,
+        leg: Leg,
+        create: &Create<'_>,
+    ) -> Result<(), DropReason> {
+        let same = matches!(self.circuits.get(&handle),
+            Some(Circuit::Relay(relay)) if relay.previous == leg && relay.share == create.share
+                && cx.now < relay.born.after(SAME_ANSWER));
+        if !same {
+            return Err(DropReason::Unexpected);
+        }
+        self.send_created(handle);
+        Ok(())
+    }
+
+    fn send_created(&mut self, handle: CircuitHandle) {
+        let Some(Circuit::Relay(relay)) = self.circuits.get(&handle) else { return };
+        let (leg, created) = (relay.previous, relay.created.clone());
+        for part in split(&created).into_iter().flatten() {
+            self.say(leg.link, leg.id, &LinkMessage::Created(part));
+        }
+    }
+
+    /// Sends the first CREATE of a circuit that waits for this link.
+    pub(super) fn start_create(&mut self, cx: &mut Context<'_>, handle: CircuitHandle, link: LinkId) {
+        if let Err(reason) = self.try_create(cx, handle, link) {
+            self.building_failed(cx, handle, reason);
+        }
+    }
+
+    fn try_create(
+        &mut self,
+        cx: &mut Context<'_>,
+        handle: CircuitHandle,
+        id: LinkId,
+    ) -> Result<(), CloseReason> {
+        let most = self.settings.as_ref().map_or(0, |settings| settings.bounds.circuits_per_link);
+        // Whoever has gone meanwhile needs no circuit.
+        let Some(circuit) = self.circuits.get_mut(&handle) else { return Ok(()) };
+        let link = self.links.get_mut(&id).ok_or(CloseReason::Link)?;
+        if link.circuits.len() >= most {
+            return Err(CloseReason::Limit);
+        }
+        let leg = loop {
+            let number = CircuitId(u32::from_be_bytes(cx.random()));
+            if number != CircuitId(0) && !link.circuits.contains_key(&number) {
+                break Leg { link: id, id: number };
+            }
+        };
+        let retry = Some(Retry::start(cx.now, GIVE_UP));
+        match circuit {
+            Circuit::Origin(origin) => {
+                origin.leg = Some(leg);
+                if let Some(building) = &mut origin.building {
+                    building.retry = retry;
+                }
+            }
+            Circuit::Relay(relay) => {
+                let Next::Extending(extending) = &mut relay.next else { return Ok(()) };
+                extending.leg = Some(leg);
+                extending.retry = retry;
+            }
+        }
+        link.circuits.insert(leg.id, handle);
+        self.arm_circuit(handle);
+        self.arm_link(id);
+        self.send_create(handle);
+        Ok(())
+    }
+
+    /// Sends CREATE, for the first time or again.
+    pub(super) fn send_create(&mut self, handle: CircuitHandle) {
+        let (leg, create) = match self.circuits.get(&handle) {
+            Some(Circuit::Origin(origin)) => {
+                (origin.leg, origin.building.as_ref().map(|building| building.handshake.create()))
+            }
+            Some(Circuit::Relay(relay)) => (relay.next_leg(), relay.create_for_next()),
+            None => return,
+        };
+        let (Some(leg), Some(create)) = (leg, create) else { return };
+        for part in split(&create).into_iter().flatten() {
+            self.say(leg.link, leg.id, &LinkMessage::Create(part));
+        }
+    }
+
+    /// The next hop has answered.
+    pub(super) fn on_created(
+        &mut self,
+        cx: &mut Context<'_>,
+        leg: Leg,
+        part: &Fragment<'_>,
+    ) -> Result<(), DropReason> {
+        let handle = self.circuit_on(leg)?;
+        let whole = self.first_parts(handle, leg).ok_or(DropReason::Unexpected)?.push(part)?;
+        let Some(created) = whole else { return Ok(()) };
+        match self.circuits.get(&handle) {
+            Some(Circuit::Origin(_)) => self.finish_hop(cx, handle, &created),
+            _ => self.extension_done(cx, handle, leg, created),
+        }
+    }
+
+    /// Where the parts of CREATED on that leg are put together, if it is awaited.
+    fn first_parts(&mut self, handle: CircuitHandle, leg: Leg) -> Option<&mut Assembler> {
+        match self.circuits.get_mut(&handle)? {
+            Circuit::Origin(origin) if origin.hops.is_empty() => Some(&mut origin.building.as_mut()?.parts),
+            Circuit::Relay(relay) => match &mut relay.next {
+                Next::Extending(extending) if extending.leg == Some(leg) => Some(&mut extending.parts),
+                _ => None,
+            },
+            Circuit::Origin(_) => None,
+        }
+    }
+
+    pub(super) fn on_create_failed(
+        &mut self,
+        cx: &mut Context<'_>,
+        leg: Leg,
+        reason: CloseReason,
+    ) -> Result<(), DropReason> {
+        let handle = self.circuit_on(leg)?;
+        self.first_parts(handle, leg).ok_or(DropReason::Unexpected)?;
+        // The neighbour keeps no circuit that it could be told to destroy.
+        self.detach(cx, leg);
+        match self.circuits.get_mut(&handle) {
+            Some(Circuit::Origin(origin)) => origin.leg = None,
+            Some(Circuit::Relay(relay)) => relay.forget_next_leg(),
+            None => {}
+        }
+        self.building_failed(cx, handle, reason);
+        Ok(())
+    }
+
+    /// The hop that was being added will not be: a circuit of our own ends, a relayed one stays.
+    pub(super) fn building_failed(&mut self, cx: &Context<'_>, handle: CircuitHandle, reason: CloseReason) {
+        match self.circuits.get(&handle) {
+            Some(Circuit::Origin(_)) => self.end_circuit(cx, handle, Ending::of(reason)),
+            Some(Circuit::Relay(_)) => self.extension_failed(cx, handle, reason),
+            None => {}
+        }
+    }
+}

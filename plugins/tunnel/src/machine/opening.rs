@@ -1,0 +1,227 @@
+//! LINK, LINKED and COOKIE, on both sides.
+
+use std::net::SocketAddr;
+use std::ops::Range;
+
+use warren_schemas::cell::MAX_DATAGRAM;
+use warren_schemas::control::CloseReason;
+use warren_schemas::descriptor::Descriptor;
+use warren_schemas::{CircuitHandle, CircuitId, LinkId};
+
+use super::Tunnel;
+use super::context::{Context, Outcome, Verdict};
+use crate::drop_reason::DropReason;
+use crate::limits::SAME_ANSWER;
+use crate::link::{Link, Pending};
+use crate::message::{self, CookieMessage, LinkMessage, Linked};
+use crate::ntor::link::{Opening, answer};
+use crate::ntor::{Suite, Target};
+use crate::retry::{GIVE_UP, Retry};
+use crate::timers::Alarm;
+
+impl Tunnel {
+    /// The link to a relay: the one that stands or is being opened, else a new one.
+    pub(super) fn link_to(
+        &mut self,
+        cx: &mut Context<'_>,
+        relay: &Descriptor,
+        addresses: Vec<SocketAddr>,
+    ) -> Result<LinkId, CloseReason> {
+        if let Some(id) = self.to_relay.get(&relay.peer_id) {
+            return Ok(*id);
+        }
+        let settings = self.settings.as_ref().ok_or(CloseReason::Refused)?;
+        if self.links.len() + self.pending.len() >= settings.bounds.links {
+            return Err(CloseReason::Limit);
+        }
+        let suite = Suite::X25519;
+        if !relay.suites.contains(&(suite as u8)) {
+            return Err(CloseReason::Refused);
+        }
+        let id = self.new_link_id(cx);
+        let target = target_of(relay);
+        let pending = Pending {
+            handshake: Opening::new(suite, target, id, cx.random()),
+            relay: relay.peer_id,
+            addresses,
+            retry: Retry::start(cx.now, GIVE_UP),
+            cookies: 0,
+            waiting: Vec::new(),
+            alarm: Alarm::default(),
+        };
+        self.to_relay.insert(relay.peer_id, id);
+        self.pending.insert(id, pending);
+        self.send_link(id);
+        Ok(id)
+    }
+
+    /// A circuit's CREATE goes out on that link, as soon as it stands.
+    pub(super) fn join_link(&mut self, cx: &mut Context<'_>, handle: CircuitHandle, id: LinkId) {
+        let Some(pending) = self.pending.get_mut(&id) else { return self.start_create(cx, handle, id) };
+        let most = self.settings.as_ref().map_or(0, |settings| settings.bounds.circuits_per_link);
+        if pending.waiting.len() >= most {
+            return self.building_failed(cx, handle, CloseReason::Limit);
+        }
+        pending.waiting.push(handle);
+    }
+
+    /// Sends LINK, for the first time or again.
+    pub(super) fn send_link(&mut self, id: LinkId) {
+        let Some(pending) = self.pending.get_mut(&id) else { return };
+        if let Some(address) = pending.address() {
+            for datagram in pending.handshake.datagrams() {
+                self.extras.send(address, &datagram);
+            }
+        }
+        let due = pending.retry.due();
+        self.timers.arm(&mut pending.alarm, crate::timers::Whose::Opening(id), due);
+    }
+
+    /// Nobody answers there: whoever waits for the link is told.
+    pub(super) fn give_up_link(&mut self, cx: &Context<'_>, id: LinkId) {
+        let Some(pending) = self.pending.remove(&id) else { return };
+        self.to_relay.remove(&pending.relay);
+        for handle in pending.waiting {
+            self.building_failed(cx, handle, CloseReason::Timeout);
+        }
+    }
+
+    /// LINKED: the link stands when the relay has proved itself.
+    pub(super) fn on_linked(&mut self, cx: &mut Context<'_>, datagram: &[u8], from: SocketAddr) -> Outcome {
+        let linked = Linked::decode(datagram)?;
+        let id = linked.initiator;
+        let pending = self.pending.get_mut(&id).ok_or(DropReason::UnknownLink)?;
+        if !pending.addresses.contains(&from) {
+            return Err(DropReason::Address);
+        }
+        let Some(ends) = pending.handshake.take_linked(&linked)? else { return Ok(Verdict::Taken) };
+        let Some(pending) = self.pending.remove(&id) else { return Ok(Verdict::Taken) };
+        // Nobody may ask us for circuits on a link that we opened.
+        let link = Link::new(cx.now, ends, from, Some(pending.relay), 0);
+        self.links.insert(id, Box::new(link));
+        self.arm_link(id);
+        // The first message shows the relay that the link is wanted, whoever still waits for it.
+        let token = cx.random();
+        self.say(id, CircuitId(0), &LinkMessage::Ping(token));
+        for handle in pending.waiting {
+            self.start_create(cx, handle, id);
+        }
+        Ok(Verdict::Taken)
+    }
+
+    /// COOKIE: the relay is busy, LINK goes out again with it.
+    pub(super) fn on_cookie(&mut self, datagram: &[u8]) -> Outcome {
+        let cookie = CookieMessage::decode(datagram)?;
+        let pending = self.pending.get_mut(&cookie.initiator).ok_or(DropReason::UnknownLink)?;
+        if pending.cookies >= pending.retry.sent() {
+            return Err(DropReason::Cookie);
+        }
+        pending.handshake.take_cookie(&cookie)?;
+        pending.cookies += 1;
+        self.send_link(cookie.initiator);
+        Ok(Verdict::Taken)
+    }
+
+    /// LINK: somebody wants a link to us. The answer takes its place in the slot.
+    pub(super) fn on_link(
+        &mut self,
+        cx: &mut Context<'_>,
+        region: &mut [u8],
+        place: Range<usize>,
+        from: SocketAddr,
+    ) -> Outcome {
+        let datagram = region.get(place.clone()).ok_or(DropReason::NoRoom)?;
+        let link = message::Link::decode(datagram)?;
+        let settings = self.settings.as_ref().ok_or(DropReason::NotRunning)?;
+        if !settings.config.relay {
+            return Err(DropReason::NotRelay);
+        }
+        if link.peer_id != settings.config.peer_id {
+            return Err(DropReason::WrongPeer);
+        }
+        if let Some(linked) = self.linked.get(cx.now, &(from, link.x)) {
+            return overwrite(region, place, from, |room| repeat(linked, room));
+        }
+        let proven = settings.cookies.check(cx.now, from, link.initiator, &link.x, &link.cookie);
+        if !proven && !self.handshakes.take(cx.now, 1) {
+            let cookie = settings.cookies.make(cx.now, from, link.initiator, &link.x);
+            let echo = link.x.first_chunk().copied().unwrap_or_default();
+            let message = CookieMessage { initiator: link.initiator, echo, cookie };
+            self.counts.drop(DropReason::CookieSent);
+            return overwrite(region, place, from, |room| message.encode(room));
+        }
+        let linked = self.answer_link(cx, &link, from)?;
+        overwrite(region, place, from, |room| repeat(&linked, room))
+    }
+
+    /// Makes a half-open link; gives its LINKED without the padding.
+    fn answer_link(
+        &mut self,
+        cx: &mut Context<'_>,
+        link: &message::Link<'_>,
+        from: SocketAddr,
+    ) -> Result<Vec<u8>, DropReason> {
+        let settings = self.settings.as_ref().ok_or(DropReason::NotRunning)?;
+        let bounds = settings.bounds;
+        let links = self.links.len() + self.pending.len();
+        if self.half_open >= bounds.half_open || links >= bounds.links || self.linked.is_full(cx.now) {
+            return Err(DropReason::Limit);
+        }
+        // No suite that is spoken here has a share of more parts.
+        if link.part.total != 1 {
+            return Err(DropReason::Fragment);
+        }
+        let target = settings.own_target(cx.now, link.epoch)?;
+        let own = self.new_link_id(cx);
+        let random = cx.random();
+        let env = &mut *cx.env;
+        let mut dh = |epoch, point: &[u8; 32]| env.onion_dh(epoch, point);
+        let answered = answer(link, link.part.bytes, &target, own, random, &mut dh)?;
+        let linked = answered.datagrams.into_iter().next().ok_or(DropReason::Malformed)?;
+        let used = linked.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        let linked = linked.get(..used).unwrap_or_default().to_vec();
+        let ends = (answered.sealer, answered.opener);
+        self.links.insert(own, Box::new(Link::new(cx.now, ends, from, None, bounds.creates_per_second)));
+        self.half_open += 1;
+        self.arm_link(own);
+        self.linked.insert((from, link.x), linked.clone(), cx.now.after(SAME_ANSWER));
+        Ok(linked)
+    }
+
+    fn new_link_id(&self, cx: &mut Context<'_>) -> LinkId {
+        let worker = self.settings.as_ref().map_or(0, |settings| settings.config.worker_index);
+        loop {
+            let id = LinkId::new(worker, u32::from_be_bytes(cx.random()));
+            if !self.links.contains_key(&id) && !self.pending.contains_key(&id) {
+                return id;
+            }
+        }
+    }
+}
+
+/// Whom a handshake with that relay is for.
+pub(super) fn target_of(relay: &Descriptor) -> Target {
+    Target { peer_id: relay.peer_id, epoch: relay.onion_epoch, onion_key: relay.onion_key }
+}
+
+/// LINKED from what is remembered of it: the rest is zeros.
+fn repeat(linked: &[u8], room: &mut [u8]) -> Option<usize> {
+    let room = room.get_mut(..MAX_DATAGRAM)?;
+    let (head, padding) = room.split_at_mut_checked(linked.len())?;
+    head.copy_from_slice(linked);
+    padding.fill(0);
+    Some(MAX_DATAGRAM)
+}
+
+/// Puts an answer where its cause was.
+fn overwrite(
+    region: &mut [u8],
+    place: Range<usize>,
+    to: SocketAddr,
+    write: impl FnOnce(&mut [u8]) -> Option<usize>,
+) -> Outcome {
+    // The answer is never larger than its cause, so the slot has room for it.
+    let room = region.get_mut(place.clone()).ok_or(DropReason::NoRoom)?;
+    let length = write(room).ok_or(DropReason::NoRoom)?;
+    Ok(Verdict::Send(to, place.start..place.start + length))
+}
