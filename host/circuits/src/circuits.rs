@@ -74,8 +74,15 @@ type Owner = (Arc<str>, u8);
 #[derive(Debug)]
 struct Want {
     until: Timestamp,
-    /// Exits of circuits that died under open streams: a new circuit to one saves its streams.
-    pinned: VecDeque<PeerId>,
+    /// What would save the streams of circuits that died.
+    pinned: VecDeque<Pin>,
+}
+
+/// A circuit to this exit, on the worker whose thread has the QUIC connection to it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Pin {
+    worker: u8,
+    exit: PeerId,
 }
 
 #[derive(Debug)]
@@ -85,8 +92,7 @@ struct Build {
     worker: u8,
     exit: Descriptor,
     path: Vec<PeerId>,
-    /// Whether it goes to a pinned exit.
-    pinned: bool,
+    pin: Option<Pin>,
     started: Timestamp,
 }
 
@@ -241,20 +247,34 @@ impl Circuits {
 
     /// A pin whose exit failed is given up: it is the exit that died. Otherwise it is tried again.
     fn keep_pin(&mut self, build: &Build, failed: Option<PeerId>) {
-        if build.pinned && failed != Some(build.exit.peer_id) {
-            self.pin(build.owner.as_ref(), build.exit.peer_id);
+        if let Some(pin) = build.pin.filter(|pin| failed != Some(pin.exit)) {
+            self.pin(build.owner.as_ref(), pin);
         }
     }
 
-    fn pin(&mut self, owner: Option<&Owner>, exit: PeerId) {
-        let mut standing = self.circuits.values();
-        let stands = standing.any(|circuit| circuit.owner.as_ref() == owner && circuit.exit.peer_id == exit);
-        if let Some(want) = owner.and_then(|owner| self.wants.get_mut(owner)).filter(|_| !stands)
-            && !want.pinned.contains(&exit)
+    fn pin(&mut self, owner: Option<&Owner>, pin: Pin) {
+        let stands = owner.is_some_and(|owner| self.find(owner, pin.exit).any(|(id, _)| id.0 == pin.worker));
+        let want = owner.and_then(|owner| self.wants.get_mut(owner));
+        if let Some(want) = want.filter(|want| !stands && !want.pinned.contains(&pin))
             && want.pinned.len() < self.rules.per_isolation
         {
-            want.pinned.push_back(exit);
+            want.pinned.push_back(pin);
         }
+    }
+
+    fn pin_streams(&mut self, worker: u8, circuit: &Circuit) {
+        if circuit.streams > 0 {
+            self.pin(circuit.owner.as_ref(), Pin { worker, exit: circuit.exit.peer_id });
+        }
+    }
+
+    fn find<'a>(
+        &'a self,
+        owner: &'a Owner,
+        exit: PeerId,
+    ) -> impl Iterator<Item = (&'a (u8, CircuitHandle), &'a Circuit)> {
+        let owned = self.circuits.iter().filter(move |(_, circuit)| circuit.owner.as_ref() == Some(owner));
+        owned.filter(move |(_, circuit)| circuit.exit.peer_id == exit)
     }
 
     /// A circuit is gone.
@@ -266,9 +286,7 @@ impl Circuits {
                 self.relays.suspect(self.now, peer);
             }
         }
-        if circuit.streams > 0 {
-            self.pin(circuit.owner.as_ref(), circuit.exit.peer_id);
-        }
+        self.pin_streams(worker, &circuit);
         self.plan();
     }
 
@@ -280,8 +298,8 @@ impl Circuits {
         for (_, build) in &builds {
             self.keep_pin(build, None);
         }
-        for (_, circuit) in circuits.iter().filter(|(_, circuit)| circuit.streams > 0) {
-            self.pin(circuit.owner.as_ref(), circuit.exit.peer_id);
+        for (_, circuit) in &circuits {
+            self.pin_streams(worker, circuit);
         }
         self.commands.retain(|command| match command {
             Command::Build { worker: at, .. } | Command::Close { worker: at, .. } => *at != worker,
@@ -331,7 +349,10 @@ impl Circuits {
     /// When [`handle_timeout`](Self::handle_timeout) is due.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Timestamp> {
-        let builds = self.builds.values().map(|build| build.started.after(self.rules.build_timeout));
+        let builds = self.builds.values().map(|build| {
+            let slow = build.started.after(self.rules.slow_build);
+            if slow > self.now { slow } else { build.started.after(self.rules.build_timeout) }
+        });
         let wants = self.wants.values().map(|want| want.until);
         let retired = self.circuits.values().map(|circuit| circuit.ready.after(self.rules.retire_after));
         let retry = self.relays.next_retry(self.now).filter(|_| self.has_deficit());
@@ -353,19 +374,26 @@ impl Circuits {
     #[must_use]
     pub fn same_last_hop(&self, isolation: &Isolation, exit: PeerId) -> Option<CircuitRef> {
         let owner = owner(isolation);
-        let mut same = self
-            .circuits
-            .iter()
-            .filter(|(_, circuit)| circuit.owner.as_ref() == Some(&owner) && circuit.exit.peer_id == exit);
-        same.next().map(|(id, circuit)| reference(*id, circuit))
+        let first = self.find(&owner, exit).next();
+        first.map(|(id, circuit)| reference(*id, circuit))
+    }
+
+    /// The same, on that worker.
+    #[must_use]
+    pub fn same_last_hop_on(&self, worker: u8, isolation: &Isolation, exit: PeerId) -> Option<CircuitRef> {
+        let owner = owner(isolation);
+        let mut found = self.find(&owner, exit).filter(|(id, _)| id.0 == worker);
+        found.next().map(|(id, circuit)| reference(*id, circuit))
     }
 
     /// Whether a circuit of this isolation to `exit` is being built, or will be before any other:
-    /// a connection whose circuit died may wait for it.
+    /// a connection whose circuit died may wait for it. One that replaces a circuit with open
+    /// streams is built by the same worker.
     #[must_use]
     pub fn rebuilding(&self, isolation: &Isolation, exit: PeerId) -> bool {
         let owner = owner(isolation);
-        let pinned = self.wants.get(&owner).is_some_and(|want| want.pinned.contains(&exit));
+        let pinned =
+            self.wants.get(&owner).is_some_and(|want| want.pinned.iter().any(|pin| pin.exit == exit));
         let mut builds = self.builds.values();
         pinned || builds.any(|build| build.owner.as_ref() == Some(&owner) && build.exit.peer_id == exit)
     }

@@ -40,6 +40,8 @@ pub struct Rules {
     /// After this long without an answer of the worker a build is given up. Longer than what the
     /// worker itself waits, which knows the hop that failed.
     pub build_timeout: Duration,
+    /// A build that takes longer than this is joined by another one, through others.
+    pub slow_build: Duration,
     /// How long circuits of an isolation are kept after its last use.
     pub linger: Duration,
     /// From this age on a circuit takes no new streams while there is another.
@@ -56,11 +58,12 @@ impl Default for Rules {
             workers: 1,
             relax_same_network: false,
             guards: 3,
-            spare: 1,
+            spare: 0,
             spare_hops: 3,
             per_isolation: 2,
             max_parallel_builds: 8,
             build_timeout: Duration::from_secs(60),
+            slow_build: Duration::from_secs(3),
             linger: Duration::from_secs(600),
             retire_after: Duration::from_secs(20 * 3600),
             weighting: Weighting::Uniform,

@@ -7,7 +7,7 @@ use warren_ports::Isolation;
 use warren_schemas::control::CloseReason;
 use warren_schemas::{PeerId, RequestId};
 
-use super::{Build, Circuit, Circuits, Command, MAX_HOPS, Owner, isolation};
+use super::{Build, Circuit, Circuits, Command, MAX_HOPS, Owner, Pin, isolation};
 
 impl Circuits {
     /// Starts as many builds as are missing and may run.
@@ -16,12 +16,12 @@ impl Circuits {
         let mut hopeless: BTreeSet<Option<Owner>> = BTreeSet::new();
         while self.builds.len() < self.rules.max_parallel_builds && self.now >= self.own_retry_at {
             let Some(owner) = self.next_deficit(&hopeless) else { break };
-            let pinned = self.take_pin(owner.as_ref());
-            match self.choose_path(owner.as_ref(), pinned) {
-                Some(path) => self.start(owner, path, pinned),
+            let pin = self.take_pin(owner.as_ref());
+            match self.choose_path(owner.as_ref(), pin.map(|pin| pin.exit)) {
+                Some(path) => self.start(owner, path, pin),
                 None => {
-                    if let (Some(owner), Some(exit)) = (&owner, pinned) {
-                        self.pin(Some(owner), exit);
+                    if let Some(pin) = pin {
+                        self.pin(owner.as_ref(), pin);
                     }
                     hopeless.insert(owner);
                 }
@@ -47,16 +47,20 @@ impl Circuits {
 
     /// Whoever has the fewest circuits, of those who want more; spares come last.
     fn next_deficit(&self, hopeless: &BTreeSet<Option<Owner>>) -> Option<Option<Owner>> {
-        let mut have: BTreeMap<Option<&Owner>, usize> = BTreeMap::new();
-        let ready = self.circuits.values().filter(|c| !self.retiring(c)).map(|c| c.owner.as_ref());
-        for owner in ready.chain(self.builds.values().map(|build| build.owner.as_ref())) {
-            *have.entry(owner).or_default() += 1;
+        let mut have: BTreeMap<Option<&Owner>, (usize, usize)> = BTreeMap::new();
+        for circuit in self.circuits.values().filter(|circuit| !self.retiring(circuit)) {
+            have.entry(circuit.owner.as_ref()).or_default().0 += 1;
+        }
+        for build in self.builds.values() {
+            let (fresh, slow) = have.entry(build.owner.as_ref()).or_default();
+            let is_slow = self.now.since(build.started) >= self.rules.slow_build;
+            *if is_slow { slow } else { fresh } += 1;
         }
         let wants = self.wants.iter().map(|(owner, want)| (Some(owner), !want.pinned.is_empty()));
         let missing = wants.chain([(None, false)]).filter_map(|(owner, pinned)| {
-            let have = have.get(&owner).copied().unwrap_or(0);
+            let (have, slow) = have.get(&owner).copied().unwrap_or_default();
             let target = self.target(owner);
-            let short = have < target || (pinned && target > 0);
+            let short = (have < target && slow < 2 * target) || (pinned && target > 0);
             short.then_some((owner.is_none(), have, owner))
         });
         let least = missing.filter(|(.., owner)| !hopeless.contains(&owner.cloned())).min();
@@ -82,25 +86,29 @@ impl Circuits {
         (ready, building)
     }
 
-    fn take_pin(&mut self, owner: Option<&Owner>) -> Option<PeerId> {
+    fn take_pin(&mut self, owner: Option<&Owner>) -> Option<Pin> {
         self.wants.get_mut(owner?)?.pinned.pop_front()
     }
 
-    fn start(&mut self, owner: Option<Owner>, path: Vec<PeerId>, pin: Option<PeerId>) {
+    /// They take turns.
+    fn next_worker(&mut self) -> u8 {
+        let worker = self.next_worker;
+        self.next_worker = (worker + 1) % self.rules.workers;
+        worker
+    }
+
+    fn start(&mut self, owner: Option<Owner>, path: Vec<PeerId>, pin: Option<Pin>) {
         let relays: Vec<_> = path.iter().filter_map(|peer| self.relays.get(peer)).collect();
         let Some(exit) = relays.last().map(|relay| relay.descriptor.clone()) else { return };
         let hops = relays.iter().map(|relay| relay.signed.clone()).collect();
         let request = RequestId(self.next_request);
         self.next_request += 1;
-        let worker = self.next_worker;
-        self.next_worker = (worker + 1) % self.rules.workers;
+        let pin = pin.filter(|pin| pin.exit == exit.peer_id);
+        let worker = pin.map_or_else(|| self.next_worker(), |pin| pin.worker);
         let spare = || Isolation { hops: self.rules.spare_hops, key: Arc::from("") };
         let isolation = owner.as_ref().map_or_else(spare, isolation);
         self.commands.push_back(Command::Build { request, worker, hops, isolation });
-        self.builds.insert(
-            request,
-            Build { owner, worker, pinned: pin == Some(exit.peer_id), exit, path, started: self.now },
-        );
+        self.builds.insert(request, Build { owner, worker, pin, exit, path, started: self.now });
     }
 
     /// Closes circuits without streams that nobody wants, that retire, or that are one too many.

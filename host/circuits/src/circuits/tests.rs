@@ -9,6 +9,8 @@ use crate::{Waiting, Weighting};
 
 const START: Timestamp = Timestamp::from_micros(1_700_000_000_000_000);
 
+const PATIENT: Duration = Duration::from_secs(3600);
+
 fn peer(number: u16) -> PeerId {
     let mut id = [0; 32];
     id[..2].copy_from_slice(&number.to_be_bytes());
@@ -212,6 +214,38 @@ fn a_pinned_exit_that_is_dead_is_given_up() {
 }
 
 #[test]
+fn what_saves_streams_is_built_by_their_worker() {
+    let mut bench = Bench::new(Rules { workers: 3, per_isolation: 3, ..rules() }, &network(12, 6));
+    bench.want(&want(3));
+    bench.settle();
+    for _ in 0..9 {
+        let used = bench.policy.select(&want(3)).unwrap();
+        let exit = used.exit.peer_id;
+        bench.policy.streams_changed(used.worker, used.handle, 1);
+        bench.policy.handle_dead(bench.now, used.worker, used.handle, CloseReason::Link);
+        bench.settle();
+        assert!(bench.policy.same_last_hop_on(used.worker, &want(3), exit).is_some());
+    }
+}
+
+#[test]
+fn a_slow_build_is_joined_by_another_through_others() {
+    let mut bench = Bench::new(Rules { per_isolation: 1, ..rules() }, &network(12, 6));
+    bench.want(&want(3));
+    let (first, _) = bench.drain();
+    assert_eq!(bench.policy.poll_timeout(), Some(START.after(Duration::from_secs(3))));
+    bench.after(3);
+    let (second, _) = bench.drain();
+    assert_eq!((first.len(), second.len()), (1, 1));
+    assert!(second[0].path.iter().all(|peer| !first[0].path.contains(peer)));
+    bench.ready(&second[0]);
+    bench.after(3);
+    assert!(bench.drain().0.is_empty());
+    bench.ready(&first[0]);
+    assert!(bench.drain().1.is_empty(), "both are of use");
+}
+
+#[test]
 fn failed_relay_rests_longer_each_time() {
     let mut bench = Bench::new(Rules { per_isolation: 1, ..rules() }, &network(1, 1));
     bench.want(&want(1));
@@ -272,7 +306,7 @@ fn a_lost_worker_takes_only_its_own() {
 
 #[test]
 fn given_up_build_is_closed_when_it_comes_after_all() {
-    let mut bench = Bench::new(rules(), &network(9, 3));
+    let mut bench = Bench::new(Rules { slow_build: PATIENT, ..rules() }, &network(9, 3));
     bench.want(&want(3));
     let (asked, _) = bench.drain();
     bench.after(61);
@@ -570,7 +604,7 @@ proptest! {
                 None => { bench.ready(&one); }
             }
             asked.extend(bench.drain().0);
-            prop_assert!(bench.policy.statuses(bench.now).len() <= 2 * 2, "no more than wanted and pinned");
+            prop_assert!(bench.policy.statuses(bench.now).len() <= 2 + 4 + 2, "wanted, slow and pinned");
         }
     }
 
