@@ -8,7 +8,16 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod bench;
+mod demo;
+mod interrupt;
+mod net;
+mod network;
 mod plugins;
+mod program;
+mod setup;
+mod test;
+mod tidy;
 mod wasm_toolchain;
 
 #[derive(Parser)]
@@ -29,11 +38,27 @@ enum Task {
         #[arg(long)]
         no_fixtures: bool,
     },
+    /// Download a file from a real swarm on this machine, through circuits.
+    Demo(demo::Demo),
+    /// Run a command with a network of nodes around it.
+    ///
+    /// It finds WARREN_SOCKS (host:port), WARREN_SOCKS_USER_1 to _3 (user names for 1 to 3 hops),
+    /// WARREN_SOCKS_PASS, WARREN_BOOTSTRAP, WARREN_CONFIG (with which one more node joins) and
+    /// WARREN_PIDS (role=pid, comma separated) in its environment; its status is returned.
+    Net(net::Net),
+    /// Measure.
+    Bench(bench::Bench),
+    /// Run every gate and every test.
+    Test(test::Test),
+    /// Check the rules of the house that no compiler checks.
+    Tidy,
+    /// Make everything that the other tasks need.
+    Setup(setup::Setup),
 }
 
 fn main() -> ExitCode {
     match run(Arguments::parse().task) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
@@ -41,12 +66,18 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(task: Task) -> anyhow::Result<()> {
+fn run(task: Task) -> anyhow::Result<ExitCode> {
     match task {
         Task::BuildPlugins { out, no_fixtures } => {
             let folder = plugins::build(&plugins::Wanted { out, fixtures: !no_fixtures })?;
             println!("{}", folder.display());
-            Ok(())
+            Ok(ExitCode::SUCCESS)
         }
+        Task::Demo(demo) => demo::run(&demo),
+        Task::Net(net) => net::run(&net),
+        Task::Bench(bench) => bench::run(&bench),
+        Task::Test(test) => test::run(&test),
+        Task::Tidy => tidy::run(),
+        Task::Setup(setup) => setup::run(&setup).map(|()| ExitCode::SUCCESS),
     }
 }

@@ -1,0 +1,167 @@
+//! `bench`: measurements. Figures go into docs/benchmarks.md by hand, with command and machine.
+
+use std::process::{Command, ExitCode, Stdio};
+
+use anyhow::{Context, bail};
+use clap::{Args, Subcommand};
+use serde::Serialize;
+use warren_bench::cpu::{CpuPerGb, PerRole};
+use warren_bench::network::Network;
+use warren_bench::process::Process;
+use warren_bench::web::WebServer;
+
+use crate::interrupt;
+use crate::network::{self, Size};
+
+/// `cargo xtask bench`
+#[derive(Args)]
+pub(crate) struct Bench {
+    #[command(subcommand)]
+    job: Job,
+}
+
+#[derive(Subcommand)]
+enum Job {
+    /// HTTP over SOCKS through 0 to 3 hops, one download and four at once.
+    Path(Path),
+}
+
+#[derive(Args)]
+struct Path {
+    #[command(flatten)]
+    network: Size,
+    /// Size of each download, in MB (10^6 bytes).
+    #[arg(long, default_value_t = 200, value_name = "MB", value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    size: u64,
+    /// Only these hops.
+    #[arg(long, value_delimiter = ',', default_value = "0,1,2,3", value_parser = clap::value_parser!(u8).range(0..=3))]
+    hops: Vec<u8>,
+    /// Only so many downloads at once.
+    #[arg(long, value_delimiter = ',', default_value = "1,4", value_parser = clap::value_parser!(u8).range(1..=32))]
+    parallel: Vec<u8>,
+    /// Measure each row so often, and report the run of median speed.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=99))]
+    runs: u8,
+    /// End with one line of JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Report {
+    job: &'static str,
+    rows: Vec<Row>,
+}
+
+#[derive(Serialize)]
+struct Row {
+    hops: u8,
+    parallel: u8,
+    bytes: u64,
+    mb_per_s: f64,
+    /// Median of the downloads.
+    first_byte_s: f64,
+    cpu_s_per_gb: CpuPerGb,
+}
+
+/// Runs the job.
+pub(crate) fn run(bench: &Bench) -> anyhow::Result<ExitCode> {
+    let Job::Path(job) = &bench.job;
+    let hops: Vec<u8> = job.hops.iter().copied().filter(|hops| *hops > 0).collect();
+    let network = network::start(&job.network, if hops.is_empty() { &[1] } else { &hops }, None)?;
+    let server = WebServer::start()?;
+    println!("hops  parallel  MB/s   first byte s  CPU s/GB: originator  relay  exit   in all");
+    let mut rows = Vec::new();
+    for hops in &job.hops {
+        for parallel in &job.parallel {
+            let row = median(job, || measure(&network, &server, *hops, *parallel, job.size * 1_000_000))?;
+            show(&row);
+            rows.push(row);
+        }
+    }
+    if job.json {
+        println!("{}", serde_json::to_string(&Report { job: "path", rows })?);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn median(job: &Path, mut measure: impl FnMut() -> anyhow::Result<Row>) -> anyhow::Result<Row> {
+    let mut runs = (0..job.runs).map(|_| measure()).collect::<anyhow::Result<Vec<_>>>()?;
+    runs.sort_by(|a, b| a.mb_per_s.total_cmp(&b.mb_per_s));
+    let middle = runs.len() / 2;
+    runs.into_iter().nth(middle).context("nothing was measured")
+}
+
+fn show(row: &Row) {
+    let text = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.2}"));
+    let cpu = row.cpu_s_per_gb;
+    println!(
+        "{:<5} {:<9} {:<6.1} {:<23.3} {:<11} {:<6} {:<6} {}",
+        row.hops,
+        row.parallel,
+        row.mb_per_s,
+        row.first_byte_s,
+        text(cpu.originator),
+        text(cpu.relay),
+        text(cpu.exit),
+        text(cpu.total)
+    );
+}
+
+/// What curl says of one download.
+struct Fetched {
+    first_byte_s: f64,
+    seconds: f64,
+}
+
+fn measure(network: &Network, server: &WebServer, hops: u8, parallel: u8, bytes: u64) -> anyhow::Result<Row> {
+    let before = PerRole::of(network);
+    let mut running = Vec::new();
+    for _ in 0..parallel {
+        running.push(fetch(network, &server.url(bytes), hops)?);
+    }
+    let mut fetched = Vec::new();
+    for process in &mut running {
+        fetched.push(finish(process, bytes)?);
+    }
+    let spent = PerRole::of(network).since(&before);
+    let all = bytes * u64::from(parallel);
+    let seconds = fetched.iter().map(|one| one.seconds).fold(0.0, f64::max);
+    let mut first: Vec<f64> = fetched.iter().map(|one| one.first_byte_s).collect();
+    first.sort_by(f64::total_cmp);
+    Ok(Row {
+        hops,
+        parallel,
+        bytes: all,
+        mb_per_s: (all as f64 / seconds / 1e4).round() / 100.0,
+        first_byte_s: first.get(first.len() / 2).copied().unwrap_or_default(),
+        cpu_s_per_gb: spent.per_gb(hops, all),
+    })
+}
+
+fn fetch(network: &Network, url: &str, hops: u8) -> anyhow::Result<Process> {
+    let client = network.client().context("the network has no client")?;
+    let socks = client.socks().context("the client has no SOCKS door")?;
+    let mut curl = Command::new("curl");
+    curl.args(["--silent", "--show-error", "--fail", "--output", "/dev/null", "--socks5-hostname", socks]);
+    curl.args(["--proxy-user", &format!("h{hops}:{}", network.token())]);
+    curl.args(["--write-out", "%{time_starttransfer} %{time_total} %{size_download}", url]);
+    // A proxy of the surroundings must not come between.
+    curl.env_remove("ALL_PROXY").env("NO_PROXY", "").env("no_proxy", "");
+    Process::start(curl.stdin(Stdio::null()).stdout(Stdio::piped()))
+}
+
+fn finish(process: &mut Process, bytes: u64) -> anyhow::Result<Fetched> {
+    let status = process.wait(interrupt::go_on).context("interrupted")?;
+    let mut said = String::new();
+    if let Some(output) = &mut process.child().stdout {
+        std::io::Read::read_to_string(output, &mut said)?;
+    }
+    let mut numbers = said.split(' ').filter_map(|number| number.parse::<f64>().ok());
+    match (numbers.next(), numbers.next(), numbers.next()) {
+        (Some(first_byte_s), Some(seconds), Some(got)) if status.success() && got == bytes as f64 => {
+            Ok(Fetched { first_byte_s, seconds })
+        }
+        _ => bail!("a download failed ({status}): {said}"),
+    }
+}
