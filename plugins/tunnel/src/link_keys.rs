@@ -11,8 +11,12 @@ use crate::crypto::{
     AeadKey, Direction, LayerKind, SealError, Secret, SipKey, TAG_LEN, associated_data, equal, expand,
 };
 use crate::drop_reason::DropReason;
+use crate::message::TOKEN_LEN;
 use crate::ntor::{Seed, Suite};
 use crate::replay::{ReplayWindow, WINDOW};
+
+/// Bytes of a PATH_CHALLENGE.
+const CHALLENGE_LEN: usize = HEADER_LEN + 1 + TOKEN_LEN + TAG_LEN;
 
 /// The first secrets of a link, as its handshake gives them.
 pub struct LinkKeys {
@@ -231,7 +235,8 @@ pub struct Accepted {
     pub circuit: CircuitId,
     /// The link's counter, whole.
     pub counter: u64,
-    /// Whether it is the highest counter so far: only then may its source become the link's address.
+    /// Whether it is the highest counter so far and no shorter than a PATH_CHALLENGE: only then may its
+    /// source be asked whether it is the link's new address.
     pub newest: bool,
     generation: u64,
 }
@@ -304,7 +309,7 @@ impl LinkOpener {
             return Err(DropReason::LinkTag);
         }
         let circuit = keys.mask(counter, header.circuit);
-        let newest = counter >= self.window.next();
+        let newest = counter >= self.window.next() && datagram.len() >= CHALLENGE_LEN;
         self.remember(counter, generation);
         Ok(Accepted { kind: header.kind, circuit, counter, newest, generation })
     }

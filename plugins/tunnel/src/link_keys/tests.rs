@@ -60,6 +60,10 @@ fn a_late_datagram_is_taken_but_not_newest() {
     let (first, second) = (cell(&mut one.0, 1), cell(&mut one.0, 2));
     assert!(other.1.accept(&second).unwrap().newest);
     assert!(!other.1.accept(&first).unwrap().newest);
+    let short = message(&mut one.0, &[0; 8]);
+    assert!(!other.1.accept(&short).unwrap().newest, "shorter than a challenge");
+    let long = message(&mut one.0, &[0; 9]);
+    assert!(other.1.accept(&long).unwrap().newest);
 }
 
 #[test]
