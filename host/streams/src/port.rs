@@ -21,7 +21,7 @@ use crate::{Error, lock};
 /// Bytes that wait for core; when they are there, quinn waits.
 const OUT_LIMIT: usize = 1 << 20;
 /// Bytes that wait for one originator's connection; what comes on top is dropped and counted.
-const CLIENT_LIMIT: usize = 512 << 10;
+const CLIENT_LIMIT: usize = 1 << 20;
 /// Bytes that wait for all last hop's connections; what comes on top is dropped and counted.
 const SERVER_LIMIT: usize = 4 << 20;
 /// Originator's connections of one endpoint.
@@ -216,6 +216,12 @@ impl Hub {
         answer
     }
 
+    /// Originator's connections that are known.
+    #[cfg(test)]
+    pub(crate) fn clients(&self) -> usize {
+        lock(&self.clients).len()
+    }
+
     /// Closes every originator's connection.
     pub(crate) fn close_clients(&self) {
         for end in lock(&self.clients).values() {
@@ -243,7 +249,7 @@ impl Drop for Registration {
 /// One thread uses it. Datagrams are at most `MAX_INNER` bytes.
 #[derive(Debug)]
 pub struct CircuitPort {
-    hub: Arc<Hub>,
+    pub(crate) hub: Arc<Hub>,
 }
 
 impl CircuitPort {

@@ -68,6 +68,9 @@ impl AsyncWrite for TunnelStream {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.finished {
+            return Poll::Ready(Ok(()));
+        }
         self.finished = true;
         ready!(AsyncWrite::poll_shutdown(Pin::new(&mut self.send), context))?;
         Poll::Ready(Ok(()))

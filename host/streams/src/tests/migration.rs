@@ -50,7 +50,8 @@ async fn a_transfer_goes_on_over_another_circuit() {
 
 #[tokio::test]
 async fn an_idle_connection_is_found_on_its_new_circuit() {
-    let pair = pair();
+    let quiet = Settings { keepalive: Duration::from_secs(3600), ..Settings::default() };
+    let pair = pair_with(quiet, Settings { stream_key: Some(SECRET), ..Settings::default() });
     let (connection, server) = within(pair.connect(1)).await;
     pair.cut.lock().unwrap().insert(CircuitHandle(1));
     connection.migrate(CircuitHandle(2));
@@ -113,4 +114,41 @@ async fn a_handshake_ends_when_its_circuit_dies_or_nobody_answers() {
         pair.near_port.circuit_dead(CircuitHandle(2));
     });
     assert!(matches!(dead, Err(Error::Lost(_))), "{dead:?}");
+}
+
+#[tokio::test]
+async fn a_replaced_worker_ends_every_connection() {
+    let pair = pair();
+    let (one, _server) = within(pair.connect(1)).await;
+    let (two, _server) = within(pair.connect(2)).await;
+    pair.near_port.all_dead();
+    within(one.closed()).await;
+    within(two.closed()).await;
+    let (three, _server) = within(pair.connect(3)).await;
+    assert!(!three.is_closed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_left_of_connections_that_are_over() {
+    let pair = pair();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let metrics = tokio::runtime::Handle::current().metrics();
+    let tasks = metrics.num_alive_tasks();
+    for round in 0..20 {
+        let (connection, server) = pair.connect(round).await;
+        let serving = tokio::spawn(echo(server));
+        let mut stream = connection.open(&target()).await.unwrap();
+        stream.write_all(b"round").await.unwrap();
+        stream.shutdown().await.unwrap();
+        stream.read_to_end(&mut Vec::new()).await.unwrap();
+        if round % 3 == 0 {
+            pair.near_port.circuit_dead(CircuitHandle(round));
+            connection.closed().await;
+        }
+        drop((stream, connection));
+        serving.await.unwrap();
+    }
+    tokio::time::sleep(Duration::from_secs(200)).await;
+    assert_eq!(metrics.num_alive_tasks(), tasks);
+    assert_eq!(pair.near_port.hub.clients(), 0);
 }

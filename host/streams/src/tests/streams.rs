@@ -51,6 +51,7 @@ async fn a_half_closed_stream_goes_on_the_other_way() {
     let mut stream = within(connection.open(&name)).await.unwrap();
     stream.write_all(b"a question").await.unwrap();
     stream.shutdown().await.unwrap();
+    stream.shutdown().await.unwrap();
     let mut answer = Vec::new();
     within(stream.read_to_end(&mut answer)).await.unwrap();
     assert_eq!(answer, b"answer to a question");
