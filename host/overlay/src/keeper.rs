@@ -132,7 +132,7 @@ impl Task {
     }
 
     fn own(&mut self, signed: SignedDescriptor) -> Option<Done> {
-        match self.store.offer(self.clock.now(), Way::Gossip, &signed) {
+        match self.store.offer(self.clock.now(), Way::Own, &signed) {
             Offer::Taken(_) | Offer::FirstGossip => Some(Done::Own(signed)),
             Offer::Known => None,
             Offer::NotNow(error) | Offer::Invalid(error) => {

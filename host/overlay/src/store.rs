@@ -47,6 +47,8 @@ pub(crate) enum Offer {
 pub(crate) enum Way {
     Gossip,
     Page,
+    /// It is this node's own: there is always room for it.
+    Own,
 }
 
 struct Held {
@@ -70,7 +72,7 @@ impl Store {
         let name = name(signed.as_bytes());
         if let Some(held) = self.names.get(&name).and_then(|peer| self.held.get_mut(peer)) {
             // Before verifying: the same bytes come from every neighbour.
-            let first = way == Way::Gossip && !held.gossiped;
+            let first = way != Way::Page && !held.gossiped;
             held.gossiped |= first;
             return if first && held.expires > now { Offer::FirstGossip } else { Offer::Known };
         }
@@ -94,12 +96,13 @@ impl Store {
         if self.held.len() >= MAX_HELD {
             self.expire(now);
         }
-        if !newer || (self.held.len() >= MAX_HELD && !self.held.contains_key(&peer)) {
+        let full = self.held.len() >= MAX_HELD && !self.held.contains_key(&peer);
+        if !newer || (full && way != Way::Own) {
             return Offer::Known;
         }
         self.remove(&peer);
         let (published, expires) = (content.published, content.expires);
-        let held = Held { signed: signed.clone(), name, published, expires, gossiped: way == Way::Gossip };
+        let held = Held { signed: signed.clone(), name, published, expires, gossiped: way != Way::Page };
         self.held.insert(peer, held);
         self.names.insert(name, peer);
         self.digest ^= digest_of(&name);

@@ -84,11 +84,12 @@ fn full_it_takes_newer_ones_only() {
     let most = u16::try_from(MAX_HELD).unwrap();
     let mut store = filled(most);
     assert!(matches!(store.offer(NOW, Way::Gossip, &signed_by(most)), Offer::Known));
+    assert!(matches!(store.offer(NOW, Way::Own, &signed_by(most)), Offer::Taken(_)));
     let known = descriptor(3);
     let newer = Descriptor { published: known.published.after(Duration::from_secs(1)), ..known };
     assert!(matches!(offer(&mut store, Way::Gossip, &newer, 3), Offer::Taken(_)));
     let told = all(&mut store, NOW);
-    assert_eq!(told.len(), MAX_HELD);
+    assert_eq!(told.len(), MAX_HELD + 1);
     assert!(told.contains(&newer.sign(&key(3)).as_bytes().to_vec()));
 }
 
