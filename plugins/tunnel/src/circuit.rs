@@ -8,7 +8,7 @@ use warren_schemas::{LinkId, RequestId, Timestamp};
 use crate::crypto::SealError;
 use crate::fragments::Assembler;
 use crate::layer::{Opener, Sealer};
-use crate::limits::{CIRCUIT_IDLE, CIRCUIT_LIFE, SILENCE};
+use crate::limits::{CIRCUIT_IDLE, CIRCUIT_LIFE, SILENCE, UNANSWERED};
 use crate::link::{Leg, Probe};
 use crate::message::command;
 use crate::ntor::circuit::Creating;
@@ -33,6 +33,15 @@ impl Circuit {
         }
     }
 
+    /// The leg on which CREATE went out.
+    pub(crate) fn next_leg(&self) -> Option<Leg> {
+        match self {
+            Self::Origin(origin) => origin.leg,
+            Self::Relay(relay) => relay.next_leg(),
+        }
+    }
+
+    /// Its timer.
     pub(crate) fn alarm(&mut self) -> &mut Alarm {
         match self {
             Self::Origin(origin) => &mut origin.alarm,
@@ -81,6 +90,8 @@ pub(crate) struct Origin {
     pub born: Timestamp,
     /// When something of the last hop came.
     pub heard: Timestamp,
+    /// When the first cell was sent after that, if one was.
+    pub unanswered: Timestamp,
     /// Inner bytes that arrived.
     pub bytes_in: u64,
     /// Inner bytes that were sent.
@@ -112,9 +123,15 @@ impl Origin {
         let next = match (&self.building, &self.probe) {
             (Some(building), _) => building.retry.map_or(end, |retry| retry.due()),
             (None, Some(probe)) if probe.since > self.heard => probe.retry.due(),
-            (None, _) => self.heard.after(SILENCE),
+            (None, _) => self.silent_at(),
         };
         next.min(end)
+    }
+
+    /// When silence becomes a question.
+    pub(crate) fn silent_at(&self) -> Timestamp {
+        let silence = self.heard.after(SILENCE);
+        if self.unanswered > self.heard { silence.min(self.unanswered.after(UNANSWERED)) } else { silence }
     }
 }
 

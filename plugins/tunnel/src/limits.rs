@@ -11,6 +11,8 @@ pub(crate) const SAME_ANSWER: Duration = Duration::from_secs(30);
 pub(crate) const HALF_OPEN: Duration = Duration::from_secs(10);
 /// Silence after which a link or circuit end that carries circuits asks for a sign of life.
 pub(crate) const SILENCE: Duration = Duration::from_secs(30);
+/// The same for an originator that has sent something: a circuit in use is known to be dead sooner.
+pub(crate) const UNANSWERED: Duration = Duration::from_secs(3);
 /// The same for a link without circuits.
 pub(crate) const SILENCE_UNUSED: Duration = Duration::from_secs(60);
 /// How long a link lives without a circuit.
@@ -94,16 +96,20 @@ pub(crate) fn is_public(ip: IpAddr) -> bool {
 
 fn is_public_v4(ip: Ipv4Addr) -> bool {
     let [a, b, c, _] = ip.octets();
-    let special = match (a, b, c) {
-        (0 | 10 | 127, ..) => true,
-        (100, 64..=127, _) => true,
-        (169, 254, _) => true,
-        (172, 16..=31, _) => true,
-        (192, 0, 0 | 2) | (192, 88, 99) | (192, 168, _) => true,
-        (198, 18 | 19, _) | (198, 51, 100) | (203, 0, 113) => true,
-        (224.., ..) => true,
-        _ => false,
-    };
+    let special = matches!(
+        (a, b, c),
+        (0 | 10 | 127, ..)
+            | (100, 64..=127, _)
+            | (169, 254, _)
+            | (172, 16..=31, _)
+            | (192, 0, 0 | 2)
+            | (192, 88, 99)
+            | (192, 168, _)
+            | (198, 18 | 19, _)
+            | (198, 51, 100)
+            | (203, 0, 113)
+            | (224.., ..)
+    );
     !special
 }
 
@@ -114,7 +120,7 @@ fn is_public_v6(ip: Ipv6Addr) -> bool {
     let [a, b, ..] = ip.segments();
     // 2000::/3 is all that is given out; within it Teredo, ORCHID, documentation, 6to4.
     let global = (a & 0xe000) == 0x2000;
-    let special = (a == 0x2001 && b < 0x0200) || (a == 0x2001 && b == 0x0db8) || a == 0x2002 || a == 0x3fff;
+    let special = matches!((a, b), (0x2001, 0..=0x01ff | 0x0db8) | (0x2002 | 0x3fff, _));
     global && !special
 }
 
@@ -125,15 +131,42 @@ mod tests {
     #[test]
     fn special_addresses_are_not_public() {
         let special = [
-            "0.0.0.0", "10.1.2.3", "127.0.0.1", "100.64.0.1", "100.127.255.255", "169.254.169.254", "172.16.0.1",
-            "172.31.9.9", "192.0.0.1", "192.0.2.1", "192.168.1.1", "198.18.0.1", "198.51.100.7", "203.0.113.9",
-            "224.0.0.1", "240.0.0.1", "255.255.255.255", "::", "::1", "::ffff:10.0.0.1", "fe80::1", "fc00::1",
-            "fd12::1", "ff02::1", "64:ff9b::1.2.3.4", "2001::1", "2001:db8::1", "2002:a00::1", "3fff::1",
+            "0.0.0.0",
+            "10.1.2.3",
+            "127.0.0.1",
+            "100.64.0.1",
+            "100.127.255.255",
+            "169.254.169.254",
+            "172.16.0.1",
+            "172.31.9.9",
+            "192.0.0.1",
+            "192.0.2.1",
+            "192.168.1.1",
+            "198.18.0.1",
+            "198.51.100.7",
+            "203.0.113.9",
+            "224.0.0.1",
+            "240.0.0.1",
+            "255.255.255.255",
+            "::",
+            "::1",
+            "::ffff:10.0.0.1",
+            "fe80::1",
+            "fc00::1",
+            "fd12::1",
+            "ff02::1",
+            "64:ff9b::1.2.3.4",
+            "2001::1",
+            "2001:db8::1",
+            "2002:a00::1",
+            "3fff::1",
         ];
         for ip in special {
             assert!(!is_public(ip.parse().unwrap()), "{ip}");
         }
-        for ip in ["1.1.1.1", "100.63.0.1", "100.128.0.1", "172.32.0.1", "198.20.0.1", "2a00::1", "2001:4860::1"] {
+        for ip in
+            ["1.1.1.1", "100.63.0.1", "100.128.0.1", "172.32.0.1", "198.20.0.1", "2a00::1", "2001:4860::1"]
+        {
             assert!(is_public(ip.parse().unwrap()), "{ip}");
         }
     }

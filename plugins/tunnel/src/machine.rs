@@ -203,7 +203,9 @@ impl Tunnel {
         let place = |place: &Range<usize>| (u32::try_from(base + place.start), u16::try_from(place.len()));
         let (slot, place) = match outcome {
             Ok(Verdict::Taken) => return Slot::EMPTY,
-            Ok(Verdict::Send(address, at)) => (Slot { kind: SlotKind::Send, address, ..Slot::EMPTY }, place(&at)),
+            Ok(Verdict::Send(address, at)) => {
+                (Slot { kind: SlotKind::Send, address, ..Slot::EMPTY }, place(&at))
+            }
             Ok(Verdict::Deliver(handle, end, at)) => {
                 (Slot { kind: SlotKind::Deliver, detail: end.0, handle, ..Slot::EMPTY }, place(&at))
             }
@@ -219,7 +221,13 @@ impl Tunnel {
     }
 
     /// A MESSAGE or CELL: its link first, then what it is.
-    fn sealed(&mut self, cx: &mut Context<'_>, region: &mut [u8], place: Range<usize>, from: SocketAddr) -> Outcome {
+    fn sealed(
+        &mut self,
+        cx: &mut Context<'_>,
+        region: &mut [u8],
+        place: Range<usize>,
+        from: SocketAddr,
+    ) -> Outcome {
         let datagram = region.get_mut(place.clone()).ok_or(DropReason::NoRoom)?;
         let id = cell::link_of(datagram).ok_or(DropReason::Malformed)?;
         let link = self.links.get_mut(&id).ok_or(DropReason::UnknownLink)?;

@@ -6,9 +6,9 @@
 
 use std::net::SocketAddr;
 
+use warren_schemas::RequestId;
 use warren_schemas::batch::{Batch, HEADROOM, MAX_ANSWER, STRIDE, Slot, SlotKind};
 use warren_schemas::control::Event;
-use warren_schemas::RequestId;
 
 /// Bytes of an answer that are neither slots nor payload, with room to spare.
 const FRAME: usize = 128;
@@ -199,7 +199,8 @@ mod tests {
             let next = extras.answer(Batch::with_slots(1));
             seen.extend(contents(&Batch::from_worker(next.into_bytes()).unwrap()));
         }
-        let numbers: Vec<u32> = seen.iter().map(|(_, b)| u32::from_be_bytes(b[..4].try_into().unwrap())).collect();
+        let numbers: Vec<u32> =
+            seen.iter().map(|(_, b)| u32::from_be_bytes(b[..4].try_into().unwrap())).collect();
         assert_eq!(numbers, (0..500).collect::<Vec<_>>());
         assert!(extras.bytes.is_empty());
     }

@@ -2,9 +2,11 @@
 //!
 //! Every node is one [`Tunnel`] with one address. Datagrams take `latency` and up to `jitter`
 //! more, so jitter reorders; `loss` drops. Nothing here reads a clock or opens a socket.
-#![cfg_attr(
-    not(test),
-    expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test network may fail loudly")
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test network may fail loudly"
 )]
 
 use std::collections::BTreeMap;
@@ -194,7 +196,11 @@ impl Net {
             worker_index: octet,
             workers: 1,
             peer_id: PeerId(key.verifying_key().to_bytes()),
-            onion_keys: if relay { vec![OnionKey { epoch: EPOCH, public, accept_until: FOREVER }] } else { vec![] },
+            onion_keys: if relay {
+                vec![OnionKey { epoch: EPOCH, public, accept_until: FOREVER }]
+            } else {
+                vec![]
+            },
             relay,
             exit,
             allow_private: false,
@@ -375,7 +381,13 @@ impl Net {
             for group in flights.chunks(64) {
                 let mut batch = Batch::with_slots(group.len());
                 for (index, flight) in group.iter().enumerate() {
-                    assert!(batch.fill(index, SlotKind::Received, flight.from, CircuitHandle(0), &flight.bytes));
+                    assert!(batch.fill(
+                        index,
+                        SlotKind::Received,
+                        flight.from,
+                        CircuitHandle(0),
+                        &flight.bytes
+                    ));
                 }
                 self.nodes[to].received += group.len() as u64;
                 self.call(to, |now, node| node.tunnel.handle_data(&mut node.env, now, batch));
@@ -402,7 +414,9 @@ impl Net {
         for slot in answer.slots() {
             let bytes = answer.bytes_of(&slot).to_vec();
             match slot.kind {
-                SlotKind::Send => self.launch(Flight { from: self.nodes[index].address, to: slot.address, bytes }, index),
+                SlotKind::Send => {
+                    self.launch(Flight { from: self.nodes[index].address, to: slot.address, bytes }, index)
+                }
                 SlotKind::Deliver => self.nodes[index].delivered.push((slot.detail, slot.handle, bytes)),
                 SlotKind::Event => self.nodes[index].events.push(Event::decode(&bytes).unwrap()),
                 SlotKind::Dropped => self.nodes[index].drops.push(slot.detail),
@@ -413,7 +427,11 @@ impl Net {
     }
 
     fn launch(&mut self, flight: Flight, from: usize) {
-        assert!(flight.bytes.len() <= warren_schemas::cell::MAX_DATAGRAM, "a datagram of {}", flight.bytes.len());
+        assert!(
+            flight.bytes.len() <= warren_schemas::cell::MAX_DATAGRAM,
+            "a datagram of {}",
+            flight.bytes.len()
+        );
         self.nodes[from].sent += 1;
         if self.recording {
             self.record.push(flight.clone());

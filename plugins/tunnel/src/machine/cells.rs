@@ -13,6 +13,7 @@ use crate::circuit::{Circuit, Next};
 use crate::drop_reason::DropReason;
 use crate::link::Leg;
 use crate::message::command;
+use crate::timers::Whose;
 
 impl Tunnel {
     /// A cell from the previous hop: our layer comes off.
@@ -86,7 +87,7 @@ impl Tunnel {
                 origin.heard = cx.now;
             }
             if command != command::DATA {
-                return self.from_hop(cx, handle, last, command, region, place);
+                return self.message_of_hop(cx, handle, last, command, region, place);
             }
             if !last || origin.building.is_some() {
                 return Err(DropReason::Unexpected);
@@ -115,6 +116,11 @@ impl Tunnel {
                 let leg = origin.leg.ok_or(DropReason::NoLink)?;
                 let layer = origin.seal(region, place, last, command::DATA)?;
                 origin.bytes_out += bytes;
+                if origin.unanswered <= origin.heard {
+                    origin.unanswered = cx.now;
+                    let silent_at = origin.silent_at();
+                    self.timers.arm(&mut origin.alarm, Whose::Circuit(handle), silent_at);
+                }
                 self.counts.cells_originated += 1;
                 self.launch(region, layer, leg)
             }

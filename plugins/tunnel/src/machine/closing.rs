@@ -44,7 +44,12 @@ impl Tunnel {
         self.extras.event(asked, &Event::CircuitDead { handle, end, reason: CloseReason::Unspecified });
     }
 
-    pub(super) fn on_destroy(&mut self, cx: &Context<'_>, leg: Leg, reason: CloseReason) -> Result<(), DropReason> {
+    pub(super) fn on_destroy(
+        &mut self,
+        cx: &Context<'_>,
+        leg: Leg,
+        reason: CloseReason,
+    ) -> Result<(), DropReason> {
         let handle = self.circuit_on(leg)?;
         self.end_circuit(cx, handle, Ending { from: Some(leg.link), ..Ending::of(reason) });
         Ok(())

@@ -179,6 +179,9 @@ impl Tunnel {
             }
             Circuit::Relay(relay) => {
                 let Next::Extending(extending) = &mut relay.next else { return Ok(()) };
+                if extending.link != id {
+                    return Ok(());
+                }
                 extending.leg = Some(leg);
                 extending.retry = retry;
             }

@@ -32,7 +32,11 @@ impl Tunnel {
         let relay = self.relay_mut(handle)?;
         if let Some(answered) = relay.answered.as_ref().filter(|answered| answered.exchange == exchange) {
             // Told already. After the time of identical answers the originator has given up.
-            return if cx.now < answered.until { self.send_extended(handle) } else { Err(DropReason::Unexpected) };
+            return if cx.now < answered.until {
+                self.send_extended(handle)
+            } else {
+                Err(DropReason::Unexpected)
+            };
         }
         if matches!(&relay.next, Next::Extending(extending) if extending.exchange == exchange) {
             return Ok(());

@@ -54,7 +54,7 @@ impl Tunnel {
     }
 
     /// A command from a hop of a circuit that we made; DATA is dealt with already.
-    pub(super) fn from_hop(
+    pub(super) fn message_of_hop(
         &mut self,
         cx: &mut Context<'_>,
         handle: CircuitHandle,
@@ -65,7 +65,9 @@ impl Tunnel {
     ) -> Outcome {
         let bytes = region.get(inner).ok_or(DropReason::NoRoom)?;
         match HopMessage::decode(command, bytes)? {
-            HopMessage::Extended { exchange, part } if last => self.on_extended(cx, handle, exchange, &part)?,
+            HopMessage::Extended { exchange, part } if last => {
+                self.on_extended(cx, handle, exchange, &part)?
+            }
             HopMessage::ExtendFailed { exchange, reason } if last => {
                 self.on_extend_failed(cx, handle, exchange, reason)?;
             }

@@ -35,7 +35,9 @@ impl Tunnel {
             LinkMessage::Created(part) => self.on_created(cx, leg, &part)?,
             LinkMessage::CreateFailed(reason) => self.on_create_failed(cx, leg, reason)?,
             LinkMessage::Destroy(reason) => self.on_destroy(cx, leg, reason)?,
-            LinkMessage::PathChallenge(token) => self.say(id, CircuitId(0), &LinkMessage::PathResponse(token)),
+            LinkMessage::PathChallenge(token) => {
+                self.say(id, CircuitId(0), &LinkMessage::PathResponse(token))
+            }
             LinkMessage::PathResponse(token) => self.on_path_response(id, token, from)?,
             LinkMessage::Ping(token) => self.say(id, CircuitId(0), &LinkMessage::Pong(token)),
             LinkMessage::Pong(token) => self.on_pong(id, token),

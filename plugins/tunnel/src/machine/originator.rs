@@ -68,6 +68,7 @@ impl Tunnel {
             probe: None,
             born: cx.now,
             heard: cx.now,
+            unanswered: cx.now,
             bytes_in: 0,
             bytes_out: 0,
             alarm: Alarm::default(),
@@ -79,7 +80,12 @@ impl Tunnel {
     }
 
     /// Checks every hop: its number and the reason say which does not hold.
-    fn plan(&self, cx: &Context<'_>, hops: &[SignedDescriptor], suite: u8) -> Result<Plan, (u8, CloseReason)> {
+    fn plan(
+        &self,
+        cx: &Context<'_>,
+        hops: &[SignedDescriptor],
+        suite: u8,
+    ) -> Result<Plan, (u8, CloseReason)> {
         let settings = self.settings.as_ref().ok_or((1, CloseReason::Refused))?;
         if !(1..=MAX_HOPS).contains(&hops.len()) {
             return Err((1, CloseReason::Refused));
@@ -123,7 +129,8 @@ impl Tunnel {
         }
         origin.heard = cx.now;
         let next = origin.path.get(origin.hops.len());
-        origin.building = next.map(|planned| Building::new(cx, origin.suite, planned, exchange.wrapping_add(1)));
+        origin.building =
+            next.map(|planned| Building::new(cx, origin.suite, planned, exchange.wrapping_add(1)));
         if let Some(building) = &mut origin.building {
             building.retry = Some(Retry::start(cx.now, GIVE_UP_EXTEND));
             self.send_extend(handle);
@@ -138,7 +145,9 @@ impl Tunnel {
     /// Sends EXTEND, for the first time or again.
     pub(super) fn send_extend(&mut self, handle: CircuitHandle) {
         let Ok(origin) = self.origin_mut(handle) else { return };
-        let (Some(building), Some(planned)) = (&origin.building, origin.path.get(origin.hops.len())) else { return };
+        let (Some(building), Some(planned)) = (&origin.building, origin.path.get(origin.hops.len())) else {
+            return;
+        };
         let exchange = building.exchange;
         let create = building.handshake.create();
         let Some(extend) = (Extend { descriptor: &planned.signed, create: &create }).encode() else { return };

@@ -7,7 +7,7 @@ use super::Tunnel;
 use super::closing::Ending;
 use super::context::Context;
 use crate::circuit::{Circuit, Next, Origin, Relay};
-use crate::limits::{CIRCUIT_IDLE, CIRCUIT_LIFE, HALF_OPEN, REKEY, SILENCE};
+use crate::limits::{CIRCUIT_IDLE, CIRCUIT_LIFE, HALF_OPEN, REKEY};
 use crate::link::{Link, PhasePing, Probe};
 use crate::message::{HopMessage, LinkMessage};
 use crate::retry::{GIVE_UP, Retry, Step};
@@ -116,7 +116,7 @@ impl Tunnel {
         };
         match care {
             Care::Nothing => {}
-            Care::Again => self.ask_again(handle),
+            Care::Again => self.ask_again(cx, handle),
             Care::Ping => self.ask_last_hop(handle),
             Care::NoAnswer => self.building_failed(cx, handle, CloseReason::Timeout),
             Care::End(reason) => self.end_circuit(cx, handle, Ending::of(reason)),
@@ -124,10 +124,27 @@ impl Tunnel {
         self.arm_circuit(handle);
     }
 
-    fn ask_again(&mut self, handle: CircuitHandle) {
+    fn ask_again(&mut self, cx: &mut Context<'_>, handle: CircuitHandle) {
         match self.circuits.get(&handle) {
             Some(Circuit::Origin(origin)) if !origin.hops.is_empty() => self.send_extend(handle),
-            _ => self.send_create(handle),
+            Some(circuit) => {
+                let leg = circuit.next_leg();
+                self.send_create(handle);
+                if let Some(leg) = leg {
+                    self.doubt_link(cx, leg.link);
+                }
+            }
+            None => {}
+        }
+    }
+
+    /// A CREATE was not answered: a relay that has lost the link would never answer the next one either.
+    fn doubt_link(&mut self, cx: &mut Context<'_>, id: LinkId) {
+        let Some(link) = self.links.get_mut(&id) else { return };
+        let heard = link.heard;
+        if cx.now > heard && probe(cx, &mut link.probe, heard, cx.now) == Step::Again {
+            self.ask_link(id);
+            self.arm_link(id);
         }
     }
 
@@ -182,7 +199,8 @@ impl Origin {
                 Some(Step::Wait) | None => Care::Nothing,
             };
         }
-        match probe(cx, &mut self.probe, self.heard, self.heard.after(SILENCE)) {
+        let (heard, silent_at) = (self.heard, self.silent_at());
+        match probe(cx, &mut self.probe, heard, silent_at) {
             Step::Wait => Care::Nothing,
             Step::Again => Care::Ping,
             Step::GiveUp => Care::End(CloseReason::Timeout),
