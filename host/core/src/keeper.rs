@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use warren_circuits::{CircuitRef, CircuitReport, CircuitState, Circuits, Command, Rules};
+use warren_circuits::{CircuitRef, CircuitReport, CircuitState, Circuits, Command, Guard, Rules};
 use warren_exit::Exit;
 use warren_ports::status::{CircuitStatus, Status, WorkerStatus};
 use warren_ports::{Clock, DialError, Isolation};
@@ -58,14 +58,17 @@ struct Orphan {
 impl Keeper {
     pub(crate) fn new(
         rules: Rules,
+        guards: Vec<Guard>,
         inbox: mpsc::Receiver<ToKeeper>,
         workers: Vec<mpsc::Sender<ToWorker>>,
         gauges: Vec<Arc<Gauge>>,
         exit: Option<Arc<Exit>>,
         clock: Arc<dyn Clock>,
     ) -> Self {
+        let mut circuits = Circuits::new(rules, u64::from_le_bytes(random_bytes()));
+        circuits.set_guards(guards);
         Self {
-            circuits: Circuits::new(rules, u64::from_le_bytes(random_bytes())),
+            circuits,
             inbox,
             workers,
             gauges,
@@ -136,6 +139,7 @@ impl Keeper {
             ToKeeper::StreamEnded { worker, handle } => self.circuits.streams_changed(worker, handle, -1),
             ToKeeper::Counts { worker, sync } => drop(self.counts.insert(worker, sync)),
             ToKeeper::Status(answer) => drop(answer.send(self.status(now))),
+            ToKeeper::Guards(answer) => drop(answer.send(self.circuits.guards())),
             ToKeeper::Shutdown => {}
         }
     }
@@ -211,8 +215,7 @@ impl Keeper {
         };
         tracing::info!(hops = isolation.hops, ?reason, "a circuit in use died");
         let exit = path.last().copied().unwrap_or(PeerId([0; 32]));
-        let other = self.circuits.same_last_hop(&isolation, exit).filter(|other| other.worker == worker);
-        if let Some(other) = other {
+        if let Some(other) = self.circuits.same_last_hop_on(worker, &isolation, exit) {
             drop(self.send(worker, ToWorker::Migrate { from: handle, to: other.handle }));
         } else if self.circuits.rebuilding(&isolation, exit) {
             let until = now.after(ORPHAN_WAIT);

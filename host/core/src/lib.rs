@@ -23,7 +23,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{mpsc, oneshot};
-use warren_circuits::Rules;
+use warren_circuits::{Guard, Rules};
 use warren_exit::Exit;
 use warren_ports::status::Status;
 use warren_ports::{Clock, Datagrams, Dial, Isolation};
@@ -75,6 +75,8 @@ pub struct CoreConfig {
     pub limits: Limits,
     /// How paths are chosen; `own_peer` and `workers` are filled in here.
     pub rules: Rules,
+    /// Guards of earlier runs, as [`Core::guards`] gave them.
+    pub guards: Vec<Guard>,
     /// Key of whoever runs it, put into the descriptor.
     pub operator: Option<[u8; 32]>,
     /// Makes the workers.
@@ -154,7 +156,7 @@ pub fn start(config: CoreConfig, clock: Arc<dyn Clock>) -> Result<Core, Error> {
         })?);
     }
     let rules = Rules { own_peer: author.peer_id(), workers, ..config.rules };
-    let policy = Keeper::new(rules, keeper_inbox, mailboxes.clone(), gauges, exit, Arc::clone(&clock));
+    let policy = Keeper::new(rules, config.guards, keeper_inbox, mailboxes.clone(), gauges, exit, Arc::clone(&clock));
     tokio::spawn(policy.run());
     Ok(Core {
         dialer: Arc::new(Dialer::new(keeper.clone(), Arc::clone(&clock))),
@@ -230,6 +232,13 @@ impl Core {
     /// Asks for circuits of this isolation to be ready; to be said again now and then.
     pub async fn want(&self, isolation: Isolation) {
         drop(self.keeper.send(ToKeeper::Want(isolation)).await);
+    }
+
+    /// The guards in use, to be kept for the next run.
+    pub async fn guards(&self) -> Vec<Guard> {
+        let (answer, guards) = oneshot::channel();
+        drop(self.keeper.send(ToKeeper::Guards(answer)).await);
+        guards.await.unwrap_or_default()
     }
 
     /// Replaces the relay's onion keys, newest first.

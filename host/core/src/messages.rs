@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use tokio::sync::oneshot;
+use warren_circuits::Guard;
 use warren_ports::status::Status;
 use warren_ports::{Association, DialError, DialJob, Isolation, Target};
 use warren_schemas::control::{CloseReason, Request, Sync, TunnelConfig};
@@ -54,6 +55,8 @@ pub(crate) enum ToKeeper {
     Counts { worker: u8, sync: Sync },
     /// What there is to say of circuits.
     Status(oneshot::Sender<Status>),
+    /// The guards in use.
+    Guards(oneshot::Sender<Vec<Guard>>),
     /// End.
     Shutdown,
 }

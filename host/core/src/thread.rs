@@ -271,8 +271,9 @@ impl WorkerLoop {
         self.endpoint.close();
         match self.seat.shutdown(self.clock.now(), CloseReason::Shutdown.0) {
             Ok(Some(batch)) => {
-                let sends = batch.slots().filter(|slot| slot.kind == SlotKind::Send);
-                sends.for_each(|slot| drop(self.outbox.push(slot.address, batch.bytes_of(&slot))));
+                for slot in batch.slots().filter(|slot| slot.kind == SlotKind::Send) {
+                    self.outbox.push(slot.address, batch.bytes_of(&slot));
+                }
             }
             Ok(None) => {}
             Err(fault) => tracing::warn!(worker = self.index, %fault, "no goodbye"),

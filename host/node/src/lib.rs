@@ -9,6 +9,7 @@ pub mod config;
 pub mod factory;
 pub mod folders;
 mod front_door;
+mod guards;
 mod health;
 pub mod identity;
 pub mod logging;

@@ -20,6 +20,7 @@ use crate::config::Config;
 use crate::factory;
 use crate::folders::{StateDir, control_socket};
 use crate::front_door::FrontDoor;
+use crate::guards;
 use crate::health::Health;
 use crate::identity::{self, OnionKeyFile, Secret};
 use warren_api::StatusSource;
@@ -66,6 +67,7 @@ impl Node {
         let health = Arc::new(Health::new(config, &core, &overlay, socks_address, &clock));
         let mut tasks = JoinSet::new();
         tasks.spawn(learn(events, Arc::clone(&core)));
+        tasks.spawn(guards::keep(Arc::clone(&core), state.path().to_owned()));
         tasks.spawn(prebuild(config.circuits.prebuild_hops.clone(), Arc::clone(&core)));
         if config.relay.enabled {
             tasks.spawn(publish(Arc::clone(&core), overlay.clone(), state.path().to_owned(), clock));
@@ -104,8 +106,11 @@ impl Node {
         self.health.status().await
     }
 
-    /// Says goodbye on every circuit and closes everything; takes at most [`GOODBYE`].
+    /// Stops the torrents, says goodbye on every circuit and closes everything; takes at most about
+    /// 15 s.
     pub async fn shutdown(mut self) {
+        self.torrents.stop().await;
+        drop(guards::save(self.state.path(), &self.core.guards().await));
         let goodbye = async {
             self.overlay.shutdown().await;
             self.core.shutdown().await;
@@ -135,6 +140,8 @@ fn core_config(
         workers,
         relax_same_network: config.lab.same_network(),
         guards: usize::from(config.circuits.guards),
+        spare: usize::from(config.socks.default_hops > 0),
+        spare_hops: config.socks.default_hops.max(1),
         ..Default::default()
     };
     Ok(CoreConfig {
@@ -151,6 +158,7 @@ fn core_config(
         limits,
         rules,
         operator: config.relay.operator(),
+        guards: guards::load(state.path()),
         factory: factory::make(config)?,
     })
 }
