@@ -7,6 +7,7 @@ use crate::host::{SeededHost, factory, settings};
 
 // The same checks that run natively beside the primitives.
 #[path = "../../../plugins/tunnel/src/probe/published.rs"]
+#[expect(unreachable_pub, reason = "public where it comes from")]
 mod published;
 
 /// Golden vectors, in the order of `warren_tunnel::vectors::NAMES`.
