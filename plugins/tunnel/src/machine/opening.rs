@@ -31,7 +31,8 @@ impl Tunnel {
             return Ok(*id);
         }
         let settings = self.settings.as_ref().ok_or(CloseReason::Refused)?;
-        if self.links.len() + self.pending.len() >= settings.bounds.links {
+        let links = self.links.len() + self.pending.len();
+        if links >= settings.bounds.links || self.pending.len() >= settings.bounds.half_open {
             return Err(CloseReason::Limit);
         }
         let suite = Suite::X25519;
@@ -143,7 +144,9 @@ impl Tunnel {
             return overwrite(region, place, from, |room| repeat(linked, room));
         }
         let proven = settings.cookies.check(cx.now, from, link.initiator, &link.x, &link.cookie);
-        if !proven && !self.handshakes.take(cx.now, 1) {
+        // Spoofed sources must not be able to take the whole table either.
+        let crowded = self.half_open >= settings.bounds.half_open / 2;
+        if !proven && (crowded || !self.handshakes.take(cx.now, 1)) {
             let cookie = settings.cookies.make(cx.now, from, link.initiator, &link.x);
             let echo = link.x.first_chunk().copied().unwrap_or_default();
             let message = CookieMessage { initiator: link.initiator, echo, cookie };

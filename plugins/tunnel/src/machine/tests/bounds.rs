@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use warren_schemas::cell::Kind;
 use warren_schemas::control::{CircuitEnd, CloseReason, Event, Request};
 
 use super::{SECOND, arrived, counted, last_hop_handle, sync};
@@ -70,20 +71,64 @@ fn creates_of_a_link_are_bounded_in_a_second() {
 fn half_open_links_are_bounded_and_forgotten() {
     let mut net = Net::with_relays(4, 1);
     net.recording = true;
+    net.loss = 1000;
     net.create(0, &[1]);
-    let link = net.record[0].bytes.clone();
-    net.recording = false;
+    let link = net.record.remove(0).bytes;
     net.kill(0);
-    // Each with a key of its own; clamping makes the low bits of an X irrelevant, so the middle is changed.
+    let from = "6.6.6.6:6".parse().unwrap();
     for number in 0..400u16 {
+        // Each with a key of its own.
         let mut other = link.clone();
         other[60..62].copy_from_slice(&number.to_be_bytes());
         net.run_for(Duration::from_millis(6));
-        net.inject(1, "6.6.6.6:6".parse().unwrap(), &other);
+        net.record.clear();
+        net.inject(1, from, &other);
+        let half_open = net.nodes[1].tunnel.half_open;
+        assert_eq!(half_open, usize::from(number + 1).min(128), "half of the table is for those who receive");
+        if half_open < 128 || number < 200 {
+            continue;
+        }
+        let cookie = net.record[0].bytes[14..46].to_vec();
+        assert_eq!(net.record[0].bytes[0], Kind::Cookie as u8);
+        other[79..111].copy_from_slice(&cookie);
+        net.inject(1, from, &other);
+        assert_eq!(net.nodes[1].tunnel.half_open, 129);
+        break;
     }
-    assert_eq!(net.nodes[1].tunnel.half_open, 256);
     net.run_for(Duration::from_secs(11));
     assert_eq!((net.nodes[1].tunnel.half_open, net.nodes[1].tunnel.links.len()), (0, 0));
+}
+
+#[test]
+fn whoever_receives_fills_the_table_of_half_open_links_and_no_more() {
+    let mut net = Net::with_relays(14, 1);
+    net.reconfigure(1, |config| config.limits.half_open_links = 4);
+    let nodes: Vec<usize> = (0..9).map(|_| net.add(false, false)).collect();
+    for node in &nodes {
+        net.create(*node, &[1]);
+    }
+    // They all take their cookie, and none what comes after it.
+    net.run_for(Duration::from_millis(35));
+    for node in nodes {
+        net.kill(node);
+    }
+    assert_eq!(net.nodes[1].tunnel.half_open, 4);
+    assert!(counted(&sync(&mut net, 1), DropReason::Limit) >= 1);
+    net.run_for(Duration::from_secs(11));
+    assert_eq!(net.nodes[1].tunnel.half_open, 0);
+}
+
+#[test]
+fn links_under_way_are_bounded() {
+    let mut net = Net::with_relays(15, 4);
+    net.reconfigure(0, |config| config.limits.half_open_links = 2);
+    for relay in 1..=4 {
+        net.create(0, &[relay]);
+    }
+    assert_eq!(outcomes(&net, 0), (0, vec![(CloseReason::Limit, 1); 2]));
+    net.run_for(SECOND);
+    assert_eq!(outcomes(&net, 0).0, 2);
+    net.circuit(0, &[3]);
 }
 
 #[test]
