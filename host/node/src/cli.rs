@@ -107,6 +107,9 @@ pub struct Get {
     /// A peer to ask besides those that magnet and trackers name; may be repeated
     #[arg(long = "peer", value_name = "HOST:PORT", value_parser = target)]
     pub peers: Vec<Target>,
+    /// With --hops 0: take peers on this address and port
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub listen: Option<SocketAddr>,
     /// Go on seeding when it is complete, until told to stop
     #[arg(long)]
     pub seed: bool,
@@ -126,6 +129,9 @@ pub struct Seed {
     /// A peer to connect to; may be repeated
     #[arg(long = "peer", value_name = "HOST:PORT", value_parser = target)]
     pub peers: Vec<Target>,
+    /// With --hops 0: take peers on this address and port
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub listen: Option<SocketAddr>,
 }
 
 /// `warren config`

@@ -300,9 +300,9 @@ impl Config {
     }
 
     /// This configuration as a client in the same program wants it: any free port, no listener in the
-    /// overlay, neither relay nor exit, SOCKS on loopback behind `token`.
+    /// overlay, neither relay nor exit, SOCKS on loopback behind `token`, circuits of `hops` (0: none).
     #[must_use]
-    pub fn into_client(mut self, token: String) -> Self {
+    pub fn into_client(mut self, token: String, hops: u8) -> Self {
         self.tunnel.listen.set_port(0);
         self.tunnel.advertise.clear();
         self.overlay.listen.clear();
@@ -311,8 +311,13 @@ impl Config {
         self.exit.enabled = false;
         self.socks.listen = "127.0.0.1:0".into();
         self.socks.token = token;
+        self.socks.default_hops = hops;
         self.workers.pin = false;
         self.circuits.prebuild_hops.clear();
+        if self.log.level == "info" {
+            // What a node has to say is not for the terminal of a download.
+            self.log.level = "warn".into();
+        }
         self
     }
 

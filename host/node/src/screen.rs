@@ -27,12 +27,14 @@ pub enum Event {
     },
     /// A torrent was taken up.
     Started {
-        /// Its name, once known.
-        name: Option<String>,
+        /// Its name; the infohash as long as it is not known.
+        name: String,
         /// Relays between here and its peers.
         hops: u8,
         /// Its magnet, when this side made the torrent.
         magnet: Option<String>,
+        /// Where it takes peers, with 0 hops only.
+        listening: Option<String>,
     },
     /// Nothing moves, for this reason.
     Waiting {
@@ -46,7 +48,7 @@ pub enum Event {
     },
     /// How far it is.
     Progress {
-        /// `metadata`, `checking`, `downloading` or `seeding`.
+        /// `metadata`, `checking`, `downloading`, `seeding` or `done`.
         state: &'static str,
         /// Bytes there.
         done: u64,
@@ -56,8 +58,10 @@ pub enum Event {
         percent: f64,
         /// Bytes a second, downwards.
         down_bps: u64,
+        /// Bytes a second, upwards.
+        up_bps: u64,
         /// Peers connected.
-        peers: usize,
+        peers: u32,
         /// Own circuits that stand.
         circuits: usize,
     },
@@ -138,16 +142,15 @@ fn bar() -> ProgressBar {
 
 fn on_bar(bar: &ProgressBar, event: &Event) {
     match event {
-        Event::Progress { state, done, total, down_bps, peers, circuits, .. } => {
+        Event::Progress { state, done, total, down_bps, up_bps, peers, circuits, .. } => {
             bar.set_length(*total);
             bar.set_position(*done);
-            let rate = mega(*down_bps);
+            let rate = mega(if *state == "seeding" { *up_bps } else { *down_bps });
             let eta = eta(*done, *total, *down_bps);
             bar.set_message(format!("{state} {rate} MB/s · {peers} peers · {circuits} circuits{eta}"));
         }
         Event::Waiting { reason } => bar.set_message(format!("waiting: {reason}")),
-        Event::Started { name, hops, magnet } => {
-            let name = name.as_deref().unwrap_or("a torrent");
+        Event::Started { name, hops, magnet, .. } => {
             let way =
                 if *hops == 0 { "directly, without anonymity".into() } else { format!("over {hops} hops") };
             bar.println(format!("{name} {way}"));

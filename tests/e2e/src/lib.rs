@@ -15,3 +15,4 @@ pub mod fetch;
 pub mod lab;
 pub mod origin;
 pub mod swarm;
+pub mod tracker;

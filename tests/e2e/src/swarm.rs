@@ -127,3 +127,16 @@ pub fn libtorrent(arguments: &[&str]) -> anyhow::Result<(Talker, Value)> {
     let listening = talker.wait_for("listening", Duration::from_secs(60), |event| is(event, "listening"))?;
     Ok((talker, listening))
 }
+
+/// `warren get` or `seed` as one more client of the lab.
+///
+/// # Errors
+/// When it cannot be started.
+pub fn warren(lab: &crate::lab::Lab, name: &str, arguments: &[&str]) -> anyhow::Result<Talker> {
+    let config = lab.join_config(name)?;
+    let mut command = lab.command();
+    command.args(arguments).args(["--json", "--config"]).arg(&config);
+    command
+        .stderr(std::fs::File::options().create(true).append(true).open(config.with_file_name("log.txt"))?);
+    Talker::start(&mut command)
+}

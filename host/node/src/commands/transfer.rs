@@ -1,7 +1,6 @@
 //! `warren get` and `warren seed`: a node of their own for as long as the torrent takes.
 
 use std::collections::HashSet;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
@@ -22,7 +21,13 @@ const TICKS_PER_LINE: u32 = 2;
 
 pub(super) fn get(global: &Global, args: &Get) -> Result<(), Failure> {
     let source = source(&args.source)?;
-    let options = AddOptions { hops: args.hops, out: args.out.clone(), peers: args.peers.clone() };
+    let options = AddOptions {
+        hops: args.hops,
+        out: args.out.clone(),
+        peers: args.peers.clone(),
+        seed_after: args.seed,
+        listen: args.listen,
+    };
     with_client(global, args.hops, async |client| {
         let torrents = client.node.torrents().clone();
         let Some(download) = client.unless_stopped(torrents.add(source, options)).await? else {
@@ -36,7 +41,12 @@ pub(super) fn seed(global: &Global, args: &Seed) -> Result<(), Failure> {
     if !args.path.exists() {
         return Err(Failure::Usage(anyhow!("{} does not exist", args.path.display())));
     }
-    let options = SeedOptions { hops: args.hops, trackers: args.trackers.clone(), peers: args.peers.clone() };
+    let options = SeedOptions {
+        hops: args.hops,
+        trackers: args.trackers.clone(),
+        peers: args.peers.clone(),
+        listen: args.listen,
+    };
     with_client(global, args.hops, async |client| {
         let torrents = client.node.torrents().clone();
         let Some(download) = client.unless_stopped(torrents.seed(&args.path, options)).await? else {
@@ -50,21 +60,14 @@ fn interrupted() -> anyhow::Error {
     anyhow!("interrupted; the same command goes on from here")
 }
 
-/// What the person meant.
+/// What the person meant; a path must lead to a file.
 fn source(text: &str) -> Result<Source, Failure> {
-    let is_scheme =
-        |scheme: &str| text.get(..scheme.len()).is_some_and(|head| head.eq_ignore_ascii_case(scheme));
-    if is_scheme("magnet:") {
-        return Ok(Source::Magnet(text.to_owned()));
+    match Source::guess(text) {
+        Source::File(path) if !path.is_file() => {
+            Err(Failure::Usage(anyhow!("{text} is not a magnet link, not a URL, and not a file that exists")))
+        }
+        source => Ok(source),
     }
-    if is_scheme("http://") || is_scheme("https://") {
-        return Ok(Source::Url(text.to_owned()));
-    }
-    let path = PathBuf::from(text);
-    if path.is_file() {
-        return Ok(Source::File(path));
-    }
-    Err(Failure::Usage(anyhow!("{text} is not a magnet link, not a URL, and not a file that exists")))
 }
 
 /// Starts a client node, does `work` with it, and takes it down again.
@@ -73,7 +76,7 @@ fn with_client(
     hops: u8,
     work: impl AsyncFnOnce(&mut Client) -> anyhow::Result<()>,
 ) -> Result<(), Failure> {
-    let config = super::load(global)?.into_client(token()?);
+    let config = super::load(global)?.into_client(token()?, hops);
     logging::start(&config.log);
     let runtime = super::runtime()?;
     let outcome: anyhow::Result<()> = runtime.block_on(async {
@@ -130,7 +133,8 @@ impl Client {
     /// Shows how it goes until it is done, or with `keep_on` until it is told to stop.
     async fn follow(&mut self, download: Download, keep_on: bool) -> anyhow::Result<()> {
         let progress = download.progress();
-        self.screen.show(&Event::Started { name: progress.name, hops: self.hops, magnet: download.magnet() });
+        let (magnet, listening) = (download.magnet(), download.listening().map(|at| at.to_string()));
+        self.screen.show(&Event::Started { name: progress.name, hops: self.hops, magnet, listening });
         let mut done = false;
         let mut stop = self.stop.clone();
         loop {
@@ -146,7 +150,7 @@ impl Client {
                         self.show_progress(&download.progress()).await;
                         self.screen.show(&Event::Done {
                             path: finished.path,
-                            bytes: finished.bytes,
+                            bytes: finished.total,
                             seconds: self.started.elapsed().as_secs_f64(),
                         });
                         if !keep_on {
@@ -163,7 +167,9 @@ impl Client {
 
     async fn show_progress(&mut self, progress: &Progress) {
         let status = self.node.status().await;
-        let ready = status.circuits.iter().filter(|circuit| circuit.state == "ready");
+        let hops = usize::from(self.hops);
+        let ready =
+            status.circuits.iter().filter(|circuit| circuit.state == "ready" && circuit.path.len() == hops);
         let mut circuits = 0;
         for circuit in ready {
             circuits += 1;
@@ -180,11 +186,21 @@ impl Client {
             State::Checking => "checking",
             State::Downloading => "downloading",
             State::Seeding => "seeding",
-            State::Failed(_) => return,
+            State::Done => "done",
+            State::Stopped | State::Failed(_) => return,
         };
         let (done, total) = (progress.done, progress.total);
         let percent = if total == 0 { 0.0 } else { done as f64 * 100.0 / total as f64 };
         let (down_bps, peers) = (progress.down_bps, progress.peers);
-        self.screen.show(&Event::Progress { state, done, total, percent, down_bps, peers, circuits });
+        self.screen.show(&Event::Progress {
+            state,
+            done,
+            total,
+            percent,
+            down_bps,
+            up_bps: progress.up_bps,
+            peers,
+            circuits,
+        });
     }
 }

@@ -20,7 +20,7 @@ pub enum Kind {
     Choice(&'static [&'static str]),
     /// A path; empty for the default place.
     Path,
-    /// Text that is not shown.
+    /// A password that is not shown, of characters that need no escaping in a URL.
     Secret,
     /// A log filter as `tracing_subscriber` reads it.
     Filter,
@@ -54,7 +54,7 @@ impl Kind {
                 words.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(" or ")
             }
             Self::Path => "a path".into(),
-            Self::Secret => "text".into(),
+            Self::Secret => "at most 255 letters, digits, '-', '.', '_' and '~'".into(),
             Self::Filter => {
                 "a level (error, warn, info, debug, trace) or a list like \"info,warren_core=debug\"".into()
             }
@@ -110,7 +110,11 @@ impl Kind {
 
     fn admits(self, value: &Value) -> bool {
         match (self, value) {
-            (Self::Bool, Value::Boolean(_)) | (Self::Path | Self::Secret, Value::String(_)) => true,
+            (Self::Bool, Value::Boolean(_)) | (Self::Path, Value::String(_)) => true,
+            (Self::Secret, Value::String(text)) => {
+                let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~');
+                text.len() <= 255 && text.bytes().all(plain)
+            }
             (Self::Integer { min, max }, Value::Integer(number)) => (min..=max).contains(number),
             (Self::Choice(words), Value::String(text)) => words.contains(&text.as_str()),
             (Self::Filter, Value::String(text)) => {
