@@ -31,11 +31,11 @@ impl WasmFactory {
         let ready = sandbox.shared.linker.instantiate_pre(component);
         let ready = ready.map_err(|error| world(format!("{error:#}")))?;
         let factory = Self { sandbox, name: name.to_owned(), ready };
-        factory.instantiate(Box::new(Nobody)).map_err(|error| world(format!("{error:#}")))?;
+        factory.instantiate(Box::new(Nobody)).map_err(|fault| world(fault.to_string()))?;
         Ok(factory)
     }
 
-    fn instantiate(&self, host: Box<dyn WorkerHost>) -> wasmtime::Result<WasmWorker> {
+    fn instantiate(&self, host: Box<dyn WorkerHost>) -> Result<WasmWorker, WorkerFault> {
         WasmWorker::new(&self.sandbox, &self.name, &self.ready, host)
     }
 }
@@ -46,11 +46,7 @@ impl WorkerFactory for WasmFactory {
     }
 
     fn spawn(&self, host: Box<dyn WorkerHost>) -> Result<Box<dyn Worker>, WorkerFault> {
-        let worker = self.instantiate(host).map_err(|error| WorkerFault::Trap {
-            plugin: self.name.clone(),
-            call: "instantiate",
-            detail: format!("{error:#}"),
-        })?;
+        let worker = self.instantiate(host)?;
         Ok(Box::new(worker))
     }
 }

@@ -95,3 +95,28 @@ impl Shared {
         self.parked.store(false, SeqCst);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether `parked` comes to be `wanted` before the test is given up.
+    fn comes_to(ticker: &Ticker, wanted: bool) -> bool {
+        (0..10_000).any(|_| {
+            thread::sleep(Duration::from_millis(1));
+            ticker.shared.parked.load(SeqCst) == wanted
+        })
+    }
+
+    #[test]
+    fn the_thread_sleeps_between_calls_and_wakes_for_one() {
+        let engine = wasmtime::Engine::default();
+        let ticker = Ticker::spawn(engine.weak(), Duration::from_millis(1)).unwrap();
+        for _ in 0..3 {
+            assert!(comes_to(&ticker, true), "without calls it parks");
+            let call = ticker.enter();
+            assert!(comes_to(&ticker, false), "a call wakes it");
+            drop(call);
+        }
+    }
+}

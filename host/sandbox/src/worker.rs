@@ -16,6 +16,9 @@ use crate::plugin::MACHINE;
 /// counts beside it.
 const OUT: usize = MAX_ANSWER + 4096;
 
+/// Bytes of a worker's own words that go into a fault, and from there into the log.
+const WORDS: usize = 2048;
+
 type Bytes = (Vec<u8>,);
 type Done = (Result<(), String>,);
 
@@ -44,7 +47,7 @@ impl WasmWorker {
         plugin: &str,
         ready: &InstancePre<Guest>,
         host: Box<dyn WorkerHost>,
-    ) -> wasmtime::Result<Self> {
+    ) -> Result<Self, WorkerFault> {
         let shared = Arc::clone(&sandbox.shared);
         let settings = &shared.settings;
         let mut store = Store::new(&shared.engine, Guest::new(host, settings.memory));
@@ -56,9 +59,10 @@ impl WasmWorker {
         store.set_epoch_deadline(1);
         let exports = {
             let _running = shared.ticker.enter();
-            let instance = ready.instantiate(&mut store)?;
-            Exports::of(&instance, &mut store)?
+            let instance = ready.instantiate(&mut store);
+            instance.and_then(|instance| Exports::of(&instance, &mut store))
         };
+        let exports = exports.map_err(|error| fault(plugin, "instantiate", store.data(), &error))?;
         Ok(Self { shared, plugin: plugin.to_owned(), store, exports, died_in: None })
     }
 
@@ -130,15 +134,16 @@ fn fault(plugin: &str, call: &'static str, guest: &Guest, error: &wasmtime::Erro
         Some(Stop::Deadline(limit_ms)) => WorkerFault::Deadline { plugin, call, limit_ms },
         Some(Stop::Memory) => WorkerFault::Memory { plugin, call, limit: guest.memory },
         None => {
-            let cause = error.root_cause().to_string();
+            let cause = format!("{:#}", error.root_cause());
             if cause.contains("fuel allocated for hostcalls") {
                 let detail = format!("more than {MAX_ANSWER} bytes at once");
                 return WorkerFault::Answer { plugin, call, detail };
             }
-            let detail = match &guest.last_words {
+            let mut detail = match &guest.last_words {
                 Some(words) => format!("{cause}; its last words: {words}"),
                 None => cause,
             };
+            detail.truncate(detail.floor_char_boundary(WORDS));
             WorkerFault::Trap { plugin, call, detail }
         }
     }
@@ -148,7 +153,10 @@ impl Worker for WasmWorker {
     fn configure(&mut self, now: Timestamp, config: &[u8]) -> Result<(), WorkerFault> {
         let arguments = (now.as_micros(), config.to_vec());
         let (answer,) = self.call("configure", |exports| &exports.configure, now, arguments)?;
-        answer.map_err(|detail| WorkerFault::Refused { plugin: self.plugin.clone(), detail })
+        answer.map_err(|mut detail| {
+            detail.truncate(detail.floor_char_boundary(WORDS));
+            WorkerFault::Refused { plugin: self.plugin.clone(), detail }
+        })
     }
 
     fn control(&mut self, now: Timestamp, request: &[u8]) -> Result<Batch, WorkerFault> {

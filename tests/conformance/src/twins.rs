@@ -14,7 +14,7 @@ use warren_schemas::batch::{Batch, MAX_SLOTS, SlotKind};
 use warren_schemas::control::{CircuitEnd, CloseReason, Event, Limits, OnionKey, Request, TunnelConfig};
 use warren_schemas::descriptor::{Descriptor, SignedDescriptor};
 use warren_schemas::{CircuitHandle, PeerId, RequestId, Timestamp};
-use warren_workers::{Worker, WorkerFactory, WorkerFault};
+use warren_workers::{DhRefusal, LogLevel, Worker, WorkerFactory, WorkerFault, WorkerHost};
 
 use crate::host::{Asked, EPOCH, Record, Seeded, SeededHost, factory, settings};
 
@@ -127,8 +127,8 @@ impl Net {
         }
         let native = call(machine.native.as_mut()).unwrap();
         let wasm = call(machine.wasm.as_mut()).unwrap();
-        let at = format!("seed {}, machine {index}, call {}, time {:?}", self.seed, self.calls, self.now);
-        let [native_asked, wasm_asked] = machine.records.each_ref().map(|record| take(record));
+        let at = format!("is tunnel.wasm current? seed {}, machine {index}, call {}, time {:?}", self.seed, self.calls, self.now);
+        let [native_asked, wasm_asked] = machine.records.each_ref().map(take);
         assert_eq!(native_asked, wasm_asked, "{at}");
         assert_eq!(native.slots().collect::<Vec<_>>(), wasm.slots().collect::<Vec<_>>(), "{at}");
         assert_eq!(native.wake_at(), wasm.wake_at(), "{at}");
@@ -361,4 +361,31 @@ fn both_live_through_requests_that_are_none() {
     }
     net.call(0, |worker| worker.control(START, &[0xff; 4096]));
     assert!(net.circuit(5, &[1]).is_some());
+}
+
+/// A host that fails: the nearest to a bug in the state machine that can be had from outside.
+struct Broken;
+
+impl WorkerHost for Broken {
+    fn log(&mut self, _: LogLevel, _: &str) {}
+    fn random(&mut self, _: &mut [u8]) {
+        panic!("no randomness today")
+    }
+    fn onion_dh(&mut self, _: u32, _: &[u8]) -> Result<[u8; 32], DhRefusal> {
+        Err(DhRefusal::UnknownEpoch)
+    }
+}
+
+#[test]
+fn a_panic_in_the_native_worker_is_a_fault_too() {
+    let wasm = factory(settings(), "tunnel");
+    let net = Net::new(11, wasm.as_ref(), 1);
+    let mut worker = NativeFactory.spawn(Box::new(Broken)).unwrap();
+    worker.configure(START, &net.machines[0].config.encode()).unwrap();
+    let create = Request::Create { hops: vec![net.descriptor(1)], suite: 1 }.encode(RequestId(1));
+    let fault = worker.control(START, &create).unwrap_err();
+    assert!(matches!(&fault, WorkerFault::Trap { call: "control", .. }), "{fault}");
+    assert!(fault.to_string().contains("no randomness today"), "{fault}");
+    let again = worker.timeout(START).unwrap_err();
+    assert!(again.to_string().contains("not called again"), "{again}");
 }
