@@ -51,6 +51,8 @@ pub struct Progress {
     pub peers: u32,
     /// Peers known.
     pub peers_known: usize,
+    /// While no peer is connected: why the last tracker that was asked gave no answer.
+    pub tracker_trouble: Option<String>,
     /// What it is doing.
     #[serde(flatten)]
     pub state: State,
@@ -102,6 +104,7 @@ impl Download {
             uploaded: stats.uploaded,
             peers: stats.peers,
             peers_known: torrent.hub.len(),
+            tracker_trouble: torrent.trouble().filter(|_| stats.peers == 0 && state != State::Done),
             state,
         }
     }

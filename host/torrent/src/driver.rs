@@ -93,6 +93,7 @@ async fn live(torrent: &Arc<Torrent>, plan: Plan, household: &mut Household) -> 
         trackers,
         peers: plan.peers,
         seed_after: plan.seed_after,
+        listen: torrent.listening,
     };
     shelf.keep(&metainfo, &saved)?;
     let running = engine.run(metainfo.bare(), &folder(&plan.out, &metainfo)).await?;
@@ -120,7 +121,7 @@ async fn begin(
         Start::Metainfo(metainfo) => known(metainfo),
         Start::Infohash(infohash) => (infohash, shelf.metainfo(infohash)),
     };
-    torrent.infohash.get_or_init(|| infohash);
+    torrent.claim(&torrent.ports.active(), infohash)?;
     let of_torrent = known.iter().flat_map(|metainfo| &metainfo.trackers);
     let mut urls: Vec<&String> = Vec::new();
     for url in trackers.iter().chain(of_torrent) {
@@ -149,7 +150,7 @@ fn known(metainfo: Metainfo) -> (InfoHash, Option<Metainfo>) {
 
 /// Fetches a .torrent, as often as it takes while there is no circuit.
 async fn fetch(torrent: &Torrent, url: reqwest::Url) -> Result<Metainfo, Error> {
-    let client = http::client(&torrent.proxy(&torrent.web)).map_err(|e| Error::Fetch(e.to_string()))?;
+    let client = http::client(&torrent.proxy(&torrent.web))?;
     loop {
         match http::get(&client, url.clone(), metainfo::MAX_LEN).await {
             Ok(bytes) => return Metainfo::parse(&bytes),

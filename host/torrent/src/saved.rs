@@ -1,6 +1,7 @@
 //! What is kept of a torrent between runs: its .torrent, without trackers, and how it was added.
 
 use std::io::ErrorKind;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -25,6 +26,8 @@ pub struct Saved {
     pub peers: Vec<String>,
     /// Whether it goes on seeding when all is there.
     pub seed_after: bool,
+    /// Where it listened for peers.
+    pub listen: Option<SocketAddr>,
 }
 
 /// The folder all of it is in.
@@ -125,6 +128,7 @@ mod tests {
             trackers: vec!["udp://t.example:1".into()],
             peers: vec!["1.2.3.4:5".into()],
             seed_after: true,
+            listen: None,
         };
         shelf.keep(&metainfo, &saved).unwrap();
         assert_eq!(shelf.all(), [saved]);

@@ -36,10 +36,23 @@ pub(crate) enum Outcome {
 
 /// What every torrent of a node shares.
 pub(crate) struct Ports {
+    /// Left by every torrent at its end.
+    active: Mutex<Vec<Arc<Torrent>>>,
     pub(crate) settings: Settings,
     pub(crate) dial: Arc<dyn Dial>,
     pub(crate) datagrams: Arc<dyn Datagrams>,
     pub(crate) runtime: tokio::runtime::Handle,
+}
+
+impl Ports {
+    pub(crate) fn new(settings: Settings, dial: Arc<dyn Dial>, datagrams: Arc<dyn Datagrams>) -> Self {
+        let runtime = tokio::runtime::Handle::current();
+        Self { active: Mutex::default(), settings, dial, datagrams, runtime }
+    }
+
+    pub(crate) fn active(&self) -> MutexGuard<'_, Vec<Arc<Torrent>>> {
+        lock(&self.active)
+    }
 }
 
 /// One torrent.
@@ -61,6 +74,8 @@ pub(crate) struct Torrent {
     pub(crate) listening: Option<SocketAddr>,
     /// Why there is no circuit, while there is none.
     waiting: Mutex<Option<String>>,
+    /// Why the last announce failed, until one succeeds.
+    trouble: Mutex<Option<String>>,
     phase: Mutex<Phase>,
     name: Mutex<Option<String>>,
     total: AtomicU64,
@@ -99,6 +114,7 @@ impl Torrent {
             moved: AtomicU64::new(0),
             listening,
             waiting: Mutex::default(),
+            trouble: Mutex::default(),
             phase: Mutex::new(Phase::Metadata),
             name: Mutex::default(),
             total: AtomicU64::new(0),
@@ -108,6 +124,19 @@ impl Torrent {
             ended: CancellationToken::new(),
             gone: CancellationToken::new(),
         })
+    }
+
+    /// Names this torrent's swarm, once. `active` are all torrents, under their lock.
+    ///
+    /// # Errors
+    /// [`Error::Active`] when another torrent has it.
+    pub(crate) fn claim(&self, active: &[Arc<Self>], infohash: InfoHash) -> Result<(), Error> {
+        let other = active.iter().find(|other| other.infohash.get() == Some(&infohash));
+        if other.is_some_and(|other| !std::ptr::eq(&**other, self)) {
+            return Err(Error::Active(infohash));
+        }
+        self.infohash.get_or_init(|| infohash);
+        Ok(())
     }
 
     pub(crate) fn peer_id(&self) -> [u8; 20] {
@@ -154,6 +183,16 @@ impl Torrent {
     /// Notes whether there is a circuit.
     pub(crate) fn wait_because(&self, reason: Option<String>) {
         *lock(&self.waiting) = reason;
+    }
+
+    /// Why the last announce failed.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        lock(&self.trouble).clone()
+    }
+
+    /// Notes how the last announce went.
+    pub(crate) fn troubled_by(&self, trouble: Option<String>) {
+        *lock(&self.trouble) = trouble;
     }
 
     /// What trackers are told now; nothing as long as the infohash is not known.

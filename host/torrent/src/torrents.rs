@@ -2,12 +2,13 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use tokio::net::TcpListener;
 use warren_ports::{Datagrams, Dial, DialError, SocksClient, Target};
 
 use crate::driver::{self, Plan, Start};
+use crate::hub::is_public;
 use crate::metainfo::{self, Metainfo};
 use crate::saved::{Saved, Shelf};
 use crate::torrent::{Ports, Torrent};
@@ -19,7 +20,6 @@ use crate::{
 #[derive(Clone)]
 pub struct Torrents {
     ports: Arc<Ports>,
-    active: Arc<Mutex<Vec<Arc<Torrent>>>>,
 }
 
 /// A source, read.
@@ -38,15 +38,15 @@ impl Torrents {
     /// Outside of a tokio runtime.
     #[must_use]
     pub fn new(settings: Settings, dial: Arc<dyn Dial>, datagrams: Arc<dyn Datagrams>) -> Self {
-        let runtime = tokio::runtime::Handle::current();
-        let ports = Ports { settings, dial, datagrams, runtime };
-        Self { ports: Arc::new(ports), active: Arc::default() }
+        Self { ports: Arc::new(Ports::new(settings, dial, datagrams)) }
     }
 
     /// Takes a CONNECT whose SOCKS user name begins with `t-`. Returns at once; the answer to the
     /// client comes later. Users we never made up are refused.
     pub fn serve(&self, user: &str, target: Target, client: Box<dyn SocksClient>) {
-        let of = |name: fn(&Torrent) -> &Arc<str>| self.active().iter().find(|t| &**name(t) == user).cloned();
+        let of = |name: fn(&Torrent) -> &Arc<str>| {
+            self.ports.active().iter().find(|t| &**name(t) == user).cloned()
+        };
         match (of(|torrent| &torrent.key), of(|torrent| &torrent.web)) {
             (Some(torrent), _) => self.ports.runtime.spawn(peers::engine(torrent, target, client)),
             (None, Some(torrent)) => self.ports.runtime.spawn(peers::web(torrent, target, client)),
@@ -61,16 +61,21 @@ impl Torrents {
     /// [`Download::finished`].
     pub async fn add(&self, source: Source, options: AddOptions) -> Result<Download, Error> {
         let mut opened = open(source).await?;
+        let allow_private = self.ports.settings.allow_private;
+        opened.peers.retain(|peer| is_public(peer, allow_private));
         let reachable = options.listen.is_some() || matches!(opened.start, Start::Url(_));
         let known = opened.trackers.len() + opened.peers.len() + options.peers.len();
         if known == 0 && !reachable {
             return Err(Error::NoPeerSource);
         }
+        self.begin(opened, options).await
+    }
+
+    async fn begin(&self, mut opened: Opened, options: AddOptions) -> Result<Download, Error> {
         let (listening, listener) = listen(options.hops, options.listen).await?;
         let torrent = self.enter(options.hops, listening, opened.start.infohash())?;
-        torrent.hub.offer(opened.peers.iter().cloned(), true);
-        torrent.hub.add(options.peers.iter().cloned(), true);
         opened.peers.extend(options.peers);
+        torrent.hub.add(opened.peers.iter().cloned(), true);
         if let Some(name) = opened.name {
             torrent.describe(name, opened.total);
         }
@@ -128,10 +133,14 @@ impl Torrents {
     /// The torrents that are active, in the order they came.
     #[must_use]
     pub fn list(&self) -> Vec<Download> {
-        self.active().iter().map(|torrent| Download { torrent: torrent.clone(), magnet: None }).collect()
+        self.ports
+            .active()
+            .iter()
+            .map(|torrent| Download { torrent: torrent.clone(), magnet: None })
+            .collect()
     }
 
-    /// What was active when the node stopped, and was not complete or seeding.
+    /// What was not done with when it ended: downloads, and what was seeded.
     #[must_use]
     pub fn saved(&self) -> Vec<Saved> {
         Shelf::new(&self.ports.settings.state_dir).all()
@@ -142,9 +151,10 @@ impl Torrents {
     /// # Errors
     /// As [`Self::add`].
     pub async fn resume(&self, saved: &Saved) -> Result<Download, Error> {
-        let magnet = Magnet {
-            infohash: saved.infohash.parse()?,
+        let opened = Opened {
+            start: Start::Infohash(saved.infohash.parse()?),
             name: Some(saved.name.clone()),
+            total: 0,
             trackers: saved.trackers.clone(),
             peers: Vec::new(),
         };
@@ -153,9 +163,9 @@ impl Torrents {
             out: saved.out.clone(),
             peers: saved.peers.iter().filter_map(|peer| magnet::parse_peer(peer)).collect(),
             seed_after: saved.seed_after,
-            listen: None,
+            listen: saved.listen,
         };
-        self.add(Source::Magnet(magnet.format()), options).await
+        self.begin(opened, options).await
     }
 
     /// Where the .torrent of an active torrent is kept: the info dictionary alone, no trackers. It is
@@ -175,15 +185,11 @@ impl Torrents {
 
     /// Stops all: at most about ten seconds.
     pub async fn stop(&self) {
-        let all = self.active().clone();
+        let all = self.ports.active().clone();
         all.iter().for_each(|torrent| torrent.halt.cancel());
         for torrent in all {
             torrent.gone.cancelled().await;
         }
-    }
-
-    fn active(&self) -> MutexGuard<'_, Vec<Arc<Torrent>>> {
-        self.active.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes room for a torrent and lists it.
@@ -202,12 +208,9 @@ impl Torrents {
             return Err(Error::Token);
         }
         let torrent = Arc::new(Torrent::new(self.ports.clone(), hops, listening)?);
-        let mut active = self.active();
+        let mut active = self.ports.active();
         if let Some(infohash) = infohash {
-            if active.iter().any(|other| other.infohash.get() == Some(&infohash)) {
-                return Err(Error::Active(infohash));
-            }
-            torrent.infohash.get_or_init(|| infohash);
+            torrent.claim(&active, infohash)?;
         }
         if active.len() >= settings.max_active {
             return Err(Error::TooMany(settings.max_active));
@@ -217,12 +220,10 @@ impl Torrents {
     }
 
     fn launch(&self, torrent: &Arc<Torrent>, plan: Plan) {
-        let (active, torrent) = (self.active.clone(), torrent.clone());
+        let torrent = torrent.clone();
         self.ports.runtime.spawn(async move {
             driver::drive(torrent.clone(), plan).await;
-            let mut active = active.lock().unwrap_or_else(PoisonError::into_inner);
-            active.retain(|other| !Arc::ptr_eq(other, &torrent));
-            drop(active);
+            torrent.ports.active().retain(|other| !Arc::ptr_eq(other, &torrent));
             torrent.gone.cancel();
         });
     }

@@ -38,7 +38,7 @@ impl Identity {
         // Letters and digits, as most clients have it.
         const DIGITS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
         for (to, from) in peer_id.iter_mut().skip(8).zip(bytes.iter().skip(6)) {
-            *to = DIGITS[usize::from(from & 31)];
+            *to = DIGITS.get(usize::from(from & 31)).copied().unwrap_or(b'0');
         }
         Ok(Self { peer_id, port: 1024 + u16::from_le_bytes(rest) % 60_000, key })
     }

@@ -22,20 +22,22 @@ const NO_CIRCUIT: Duration = Duration::from_secs(5);
 /// Starts a task for every tracker that can be asked.
 ///
 /// # Errors
-/// [`Error::Fetch`] when TLS cannot be set up.
+/// [`Error::Engine`] when TLS is needed and cannot be set up.
 pub(super) fn spawn(
     torrent: &Arc<Torrent>,
     urls: Vec<&String>,
     tasks: &mut JoinSet<()>,
 ) -> Result<(), Error> {
-    let client = http::client(&torrent.proxy(&torrent.web)).map_err(|e| Error::Fetch(e.to_string()))?;
-    for tracker in urls.into_iter().filter_map(|url| Tracker::parse(url).ok()) {
+    let trackers: Vec<_> = urls.into_iter().filter_map(|url| Tracker::parse(url).ok()).collect();
+    let http = trackers.iter().any(|tracker| matches!(tracker, Tracker::Http(_)));
+    let client = if http { Some(http::client(&torrent.proxy(&torrent.web))?) } else { None };
+    for tracker in trackers {
         tasks.spawn(run(torrent.clone(), tracker, client.clone()));
     }
     Ok(())
 }
 
-async fn run(torrent: Arc<Torrent>, tracker: Tracker, client: Client) {
+async fn run(torrent: Arc<Torrent>, tracker: Tracker, client: Option<Client>) {
     let mut outcome = torrent.outcome.subscribe();
     let complete = |outcome: &Outcome| matches!(outcome, Outcome::Complete(_));
     // One who begins with everything has not completed anything.
@@ -51,10 +53,12 @@ async fn run(torrent: Arc<Torrent>, tracker: Tracker, client: Client) {
             Ok(answer) => {
                 (heard, failures, event) = (true, 0, Event::Regular);
                 torrent.hub.offer(answer.peers, false);
+                torrent.troubled_by(None);
                 answer.interval
             }
             Err(error) => {
                 tracing::debug!(%error, "a tracker gave no answer");
+                torrent.troubled_by(Some(error.to_string()));
                 failures += 1;
                 retry(&torrent, failures)
             }
@@ -82,12 +86,12 @@ fn retry(torrent: &Torrent, failures: u32) -> Duration {
 async fn ask(
     torrent: &Torrent,
     tracker: &Tracker,
-    client: &Client,
+    client: &Option<Client>,
     event: Event,
 ) -> Result<Answer, TrackerError> {
     let what = torrent.announce(event).ok_or(TrackerError::Address)?;
     match tracker {
-        Tracker::Http(url) => http::announce(client, url, &what).await,
+        Tracker::Http(url) => http::announce(client.as_ref().ok_or(TrackerError::Address)?, url, &what).await,
         Tracker::Udp(target) => {
             if !is_public(target, torrent.ports.settings.allow_private) {
                 torrent.tally.private();

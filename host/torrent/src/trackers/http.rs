@@ -7,6 +7,7 @@ use url::Url;
 use warren_ports::{Host, Target};
 
 use super::{Announce, Answer, Event, TrackerError, WANTED, compact};
+use crate::Error;
 use crate::bencode::{self, Item, Value};
 
 /// The longest answer read, in bytes.
@@ -18,8 +19,12 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 /// nothing of itself: no user agent, no referer, no cookies.
 ///
 /// # Errors
-/// When TLS cannot be set up.
-pub(crate) fn client(proxy: &str) -> Result<Client, reqwest::Error> {
+/// When TLS cannot be set up: a machine without CA certificates.
+pub(crate) fn client(proxy: &str) -> Result<Client, Error> {
+    build(proxy).map_err(|error| Error::Engine(chain(&error.without_url())))
+}
+
+fn build(proxy: &str) -> Result<Client, reqwest::Error> {
     Client::builder()
         .proxy(reqwest::Proxy::all(proxy)?)
         .redirect(reqwest::redirect::Policy::limited(3))
