@@ -80,6 +80,8 @@ pub trait Machine: Default + 'static {
 }
 
 /// Makes a [`Machine`] the worker that this component is. Once in a `cdylib`.
+// rustfmt does not come to rest on the macro's body.
+#[rustfmt::skip]
 #[macro_export]
 macro_rules! worker {
     ($machine:ty) => {
@@ -119,7 +121,7 @@ macro_rules! worker {
                     with(|machine, _| $crate::Machine::export_state(machine))
                 }
                 fn import_state(
-            now: u64,
+                    now: u64,
                     state: ::std::vec::Vec<u8>,
                 ) -> ::std::result::Result<(), ::std::string::String> {
                     with(|machine, host| {
