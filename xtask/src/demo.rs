@@ -3,6 +3,8 @@
 use std::io::{BufRead, BufReader, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::Args;
@@ -16,6 +18,9 @@ use warren_bench::{Stopwatch, content};
 use crate::network::{self, Size};
 use crate::plugins::workspace;
 use crate::{interrupt, setup};
+
+/// How often a silent download is left to see whether somebody wants to stop.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// `cargo xtask demo`
 #[derive(Args)]
@@ -102,7 +107,10 @@ fn start_seeder(python: &Path, source: &Path) -> anyhow::Result<(Process, String
     command.stdin(Stdio::null()).stdout(Stdio::piped());
     let mut seeder = Process::start(&mut command)?;
     let output = seeder.child().stdout.take().context("the seeder has no output")?;
-    let line = BufReader::new(output).lines().next().context("the seeder said nothing")??;
+    let mut lines = BufReader::new(output).lines();
+    let line = lines.next().context("the seeder said nothing")??;
+    // It goes on talking, and would stop if nobody read.
+    std::thread::spawn(move || lines.for_each(drop));
     let said: Value = serde_json::from_str(&line).with_context(|| format!("the seeder said {line}"))?;
     let magnet = said.get("magnet").and_then(Value::as_str).context("the seeder names no magnet")?;
     Ok((seeder, magnet.to_owned()))
@@ -137,11 +145,15 @@ impl Download {
 
     fn follow(&mut self, network: &Network) -> anyhow::Result<Outcome> {
         let output = self.process.child().stdout.take().context("the downloader has no output")?;
-        for line in BufReader::new(output).lines() {
-            if !interrupt::go_on() {
-                bail!("interrupted");
-            }
-            let line = line?;
+        let (said, lines) = sync_channel(64);
+        std::thread::spawn(move || BufReader::new(output).lines().try_for_each(|line| said.send(line)));
+        loop {
+            let line = match lines.recv_timeout(LOOK) {
+                Ok(line) => line?,
+                Err(RecvTimeoutError::Timeout) if interrupt::go_on() => continue,
+                Err(RecvTimeoutError::Timeout) => bail!("interrupted"),
+                Err(RecvTimeoutError::Disconnected) => break,
+            };
             let event: Value =
                 serde_json::from_str(&line).with_context(|| format!("the downloader said {line}"))?;
             if let Some(path) = self.handle_event(network, &event)? {
@@ -165,12 +177,9 @@ impl Download {
         let text = |name: &str| event.get(name).and_then(Value::as_str).unwrap_or_default();
         match text("event") {
             "circuit" => self.paths.extend(path(event).filter(|path| !self.paths.contains(path))),
-            "progress" => {
-                if self.begun.is_none() && text("state") == "downloading" {
-                    self.begun = Some((Stopwatch::start(), self.spent(network)));
-                }
-                progress(event);
-            }
+            // The torrent is taken up: its first request is for a circuit.
+            "started" => self.begun = Some((Stopwatch::start(), self.spent(network))),
+            "progress" => progress(event),
             "waiting" => eprintln!("waiting: {}", text("reason")),
             "error" => bail!("the download failed: {}", text("message")),
             "done" => {
