@@ -278,7 +278,14 @@ impl Batch {
 
     /// Puts `datagram` into slot `index` of a template, behind its headroom, and describes it.
     /// Answers whether it fitted.
-    pub fn fill(&mut self, index: usize, kind: SlotKind, address: SocketAddr, handle: CircuitHandle, datagram: &[u8]) -> bool {
+    pub fn fill(
+        &mut self,
+        index: usize,
+        kind: SlotKind,
+        address: SocketAddr,
+        handle: CircuitHandle,
+        datagram: &[u8],
+    ) -> bool {
         let offset = index * STRIDE + HEADROOM;
         let room = STRIDE - HEADROOM;
         let (Ok(at), Ok(length)) = (u32::try_from(offset), u16::try_from(datagram.len())) else {
@@ -315,7 +322,12 @@ impl Layout {
     const NOTHING: Self = Self { wake_at: 0, slots: 0, slot_count: 0, payload: 0, payload_len: 0 };
 
     fn of(bytes: &[u8]) -> Result<Self, BatchError> {
-        let options = VerifierOptions { max_depth: 2, max_tables: 1, max_apparent_size: MAX_ANSWER * 2, ..Default::default() };
+        let options = VerifierOptions {
+            max_depth: 2,
+            max_tables: 1,
+            max_apparent_size: MAX_ANSWER * 2,
+            ..Default::default()
+        };
         let batch = fb::root_as_batch_with_opts(&options, bytes)?;
         let start = bytes.as_ptr() as usize;
         let payload = batch.payload().bytes();

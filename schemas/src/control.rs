@@ -290,7 +290,8 @@ impl Request {
                 (fb::RequestBody::Monitor, table.as_union_value())
             }
         };
-        let root = fb::Request::create(&mut b, &fb::RequestArgs { id: id.0, body_type: kind, body: Some(body) });
+        let root =
+            fb::Request::create(&mut b, &fb::RequestArgs { id: id.0, body_type: kind, body: Some(body) });
         b.finish(root, None);
         b.finished_data().to_vec()
     }
@@ -303,7 +304,8 @@ impl Request {
         let table = flatbuffers::root_with_opts::<fb::Request>(&options(16), bytes)?;
         let id = RequestId(table.id());
         let request = if let Some(create) = table.body_as_create() {
-            let hops = create.hops().iter().map(|hop| SignedDescriptor::from_bytes(hop.bytes().bytes().to_vec()));
+            let hops =
+                create.hops().iter().map(|hop| SignedDescriptor::from_bytes(hop.bytes().bytes().to_vec()));
             Self::Create { hops: hops.collect(), suite: create.suite() }
         } else if let Some(circuit) = table.body_as_circuit() {
             Self::Circuit { handle: CircuitHandle(circuit.handle()), reason: circuit.reason() }

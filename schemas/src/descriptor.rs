@@ -148,12 +148,18 @@ impl SignedDescriptor {
         if self.0.len() > MAX_LEN {
             return Err(DescriptorError::TooLong(self.0.len()));
         }
-        let options = VerifierOptions { max_depth: 4, max_tables: 2, max_apparent_size: 4 * MAX_LEN, ..Default::default() };
+        let options = VerifierOptions {
+            max_depth: 4,
+            max_tables: 2,
+            max_apparent_size: 4 * MAX_LEN,
+            ..Default::default()
+        };
         let signed = flatbuffers::root_with_opts::<fb::SignedDescriptor>(&options, &self.0)?;
         let body = signed.body().bytes();
         let content = decode(flatbuffers::root_with_opts::<fb::Descriptor>(&options, body)?)?;
         let key = VerifyingKey::from_bytes(&content.peer_id.0).map_err(|_| DescriptorError::Signature)?;
-        let signature = Signature::from_slice(signed.signature().bytes()).map_err(|_| DescriptorError::Signature)?;
+        let signature =
+            Signature::from_slice(signed.signature().bytes()).map_err(|_| DescriptorError::Signature)?;
         key.verify_strict(&[CONTEXT, body].concat(), &signature).map_err(|_| DescriptorError::Signature)?;
         let lifetime = content.expires.since(content.published);
         if now >= content.expires || content.published > now.after(MAX_SKEW) || lifetime > MAX_LIFETIME {
@@ -169,7 +175,9 @@ fn decode(table: fb::Descriptor<'_>) -> Result<Descriptor, DescriptorError> {
     }
     let addresses: Vec<SocketAddr> =
         table.addresses().iter().map(|a| SocketAddr::new(join(a.high(), a.low()), a.port())).collect();
-    if !(1..=4).contains(&addresses.len()) || addresses.iter().any(|a| a.port() == 0 || a.ip().is_unspecified()) {
+    if !(1..=4).contains(&addresses.len())
+        || addresses.iter().any(|a| a.port() == 0 || a.ip().is_unspecified())
+    {
         return Err(DescriptorError::Field("addresses"));
     }
     let suites = table.suites().bytes().to_vec();
@@ -237,7 +245,8 @@ mod tests {
         let (content, signed, key) = signed();
         assert!(matches!(signed.verify(content.expires), Err(DescriptorError::Time)));
         assert!(matches!(signed.verify(Timestamp::from_micros(1)), Err(DescriptorError::Time)));
-        let long = Descriptor { expires: content.published.after(MAX_LIFETIME + Duration::from_secs(1)), ..content };
+        let long =
+            Descriptor { expires: content.published.after(MAX_LIFETIME + Duration::from_secs(1)), ..content };
         assert!(matches!(long.sign(&key).verify(NOW), Err(DescriptorError::Time)));
     }
 

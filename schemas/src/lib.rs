@@ -9,6 +9,7 @@ pub mod cell;
 pub mod control;
 pub mod descriptor;
 mod ids;
+pub mod state;
 pub mod stream;
 mod time;
 
@@ -16,6 +17,7 @@ pub use ids::{CircuitHandle, CircuitId, LinkId, PeerId, RequestId};
 pub use time::Timestamp;
 
 /// Code that `flatc` wrote from `fbs/`; `cargo xtask tidy` checks that it is current.
+#[rustfmt::skip]
 #[expect(
     missing_docs,
     unreachable_pub,
@@ -33,11 +35,14 @@ pub mod generated {
     mod control_generated;
     #[path = "descriptor_generated.rs"]
     mod descriptor_generated;
+    #[path = "state_generated.rs"]
+    mod state_generated;
     #[path = "stream_generated.rs"]
     mod stream_generated;
 
     pub use batch_generated::warren::batch;
     pub use control_generated::warren::control;
     pub use descriptor_generated::warren::descriptor;
+    pub use state_generated::warren::state;
     pub use stream_generated::warren::stream;
 }

@@ -75,8 +75,12 @@ pub enum StreamError {
     Field(&'static str),
 }
 
-const OPTIONS: VerifierOptions =
-    VerifierOptions { max_depth: 4, max_tables: 4, max_apparent_size: 4096, ignore_missing_null_terminator: false };
+const OPTIONS: VerifierOptions = VerifierOptions {
+    max_depth: 4,
+    max_tables: 4,
+    max_apparent_size: 4096,
+    ignore_missing_null_terminator: false,
+};
 
 impl StreamRequest {
     /// Its bytes, without the length in front.

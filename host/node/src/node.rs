@@ -140,7 +140,7 @@ fn core_config(
         workers,
         relax_same_network: config.lab.same_network(),
         guards: usize::from(config.circuits.guards),
-        spare: usize::from(config.socks.default_hops > 0),
+        spare: usize::from(config.socks.listen().is_some()),
         spare_hops: config.socks.default_hops.max(1),
         ..Default::default()
     };
