@@ -9,6 +9,8 @@ use crate::filter::DropReason;
 pub struct Counters {
     /// Connections the engine wanted to somewhere we never told it of.
     pub unknown: u64,
+    /// Connections the engine wanted to an alias that has been replaced. Harmless.
+    pub stale: u64,
     /// Connections to private places that a tracker or redirect named.
     pub private: u64,
     /// Connections dropped because a peer had one already.
@@ -26,6 +28,7 @@ pub struct Counters {
 #[derive(Default, Debug)]
 pub(crate) struct Tally {
     unknown: AtomicU64,
+    stale: AtomicU64,
     private: AtomicU64,
     busy: AtomicU64,
     not_bittorrent: AtomicU64,
@@ -37,6 +40,10 @@ pub(crate) struct Tally {
 impl Tally {
     pub(crate) fn unknown(&self) {
         self.unknown.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn stale(&self) {
+        self.stale.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn private(&self) {
@@ -61,6 +68,7 @@ impl Tally {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Counters {
             unknown: get(&self.unknown),
+            stale: get(&self.stale),
             private: get(&self.private),
             busy: get(&self.busy),
             not_bittorrent: get(&self.not_bittorrent),

@@ -76,16 +76,24 @@ pub(crate) struct Direction {
     /// Bytes of the current message that are still to come, and whether they pass.
     body: usize,
     passes: bool,
-    /// The id under which the engine offered to take `ut_pex`, 0 for none.
-    pex: Arc<AtomicU8>,
+    /// The id under which the engine takes `ut_metadata`, 0 as long as it has not said so. The only
+    /// extension that comes in: a peer may send `ut_pex` before it was offered, or though it was not.
+    metadata: Arc<AtomicU8>,
 }
 
 /// Both directions of a conversation: from the engine, and from the peer. `peer_id` is what the peer
 /// sees of the engine.
 pub(crate) fn directions(infohash: InfoHash, peer_id: [u8; 20]) -> (Direction, Direction) {
-    let pex = Arc::new(AtomicU8::new(0));
-    let direction =
-        |side| Direction { side, infohash, peer_id, greeted: false, body: 0, passes: true, pex: pex.clone() };
+    let metadata = Arc::new(AtomicU8::new(0));
+    let direction = |side| Direction {
+        side,
+        infohash,
+        peer_id,
+        greeted: false,
+        body: 0,
+        passes: true,
+        metadata: metadata.clone(),
+    };
     (direction(Side::Engine), direction(Side::Peer))
 }
 
@@ -126,8 +134,7 @@ impl Direction {
                         return Err(DropReason::TooLong);
                     }
                     self.body = length + 4;
-                    let pex = self.pex.load(Ordering::Relaxed);
-                    self.passes = self.side == Side::Engine || id != pex;
+                    self.passes = self.side == Side::Engine || id == self.metadata.load(Ordering::Relaxed);
                 }
             }
         }
@@ -198,8 +205,8 @@ impl Direction {
 
     fn keep_extensions(&self, m: &Item<'_>, out: &mut Vec<u8>) {
         if self.side == Side::Engine {
-            let pex = m.get("ut_pex").and_then(Item::int).and_then(|id| u8::try_from(id).ok());
-            self.pex.store(pex.unwrap_or(0), Ordering::Relaxed);
+            let id = m.get("ut_metadata").and_then(Item::int).and_then(|id| u8::try_from(id).ok());
+            self.metadata.store(id.unwrap_or(0), Ordering::Relaxed);
         }
         out.push(b'd');
         for name in KEPT_EXTENSIONS {

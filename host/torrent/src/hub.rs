@@ -128,7 +128,7 @@ fn is_global_v6(ip: Ipv6Addr) -> bool {
     first & 0xe000 == 0x2000 && first != 0x2002 && !(first == 0x2001 && second == 0)
 }
 
-fn is_alias(ip: Ipv4Addr) -> bool {
+pub(crate) fn is_alias(ip: Ipv4Addr) -> bool {
     let [a, b, ..] = ip.octets();
     a == 127 && b & 0xc0 == 64
 }

@@ -11,7 +11,7 @@ use warren_ports::{BoxStream, DialError, DialJob, Host, SocksClient, Target};
 
 use crate::alias::{End, Resolved};
 use crate::filter;
-use crate::hub::is_public;
+use crate::hub::{is_alias, is_public};
 use crate::inner_tracker;
 use crate::torrent::Torrent;
 
@@ -33,13 +33,17 @@ pub(crate) async fn engine(torrent: Arc<Torrent>, target: Target, client: Box<dy
         }
         Host::Ip(IpAddr::V4(ip)) => match torrent.hub.resolve(SocketAddrV4::new(ip, target.port)) {
             Some(peer) => to_peer(torrent, peer, client).await,
+            None if is_alias(ip) => {
+                torrent.tally.stale();
+                client.refuse(DialError::Denied).await;
+            }
             None => refuse_unknown(&torrent, client).await,
         },
         _ => refuse_unknown(&torrent, client).await,
     }
 }
 
-/// What came from a stale alias, from peer exchange, or from nowhere.
+/// What came from peer exchange, or from nowhere.
 async fn refuse_unknown(torrent: &Torrent, client: Box<dyn SocksClient>) {
     torrent.tally.unknown();
     client.refuse(DialError::Denied).await;

@@ -210,3 +210,24 @@ async fn http_trackers_are_asked_through_the_circuit() {
     let keys: Vec<_> = pair.circuits.dialled().iter().map(|(isolation, _)| isolation.key.clone()).collect();
     assert!(keys.iter().all(|key| **key == *download.isolation_key()));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn udp_trackers_are_asked_through_the_circuit() {
+    let pair = Pair::new().await;
+    let (address, events) = tracker::udp(pair.seeding.listening().unwrap()).await;
+    let link =
+        format!("magnet:?xt=urn:btih:{}&tr=udp://{address}/announce", pair.seeding.infohash().unwrap());
+    pair.circuits.none("not yet");
+    let download = pair.node.torrents.add(Source::Magnet(link), to(&pair.out())).await.unwrap();
+    until(|| download.progress().state == State::WaitingForCircuit("not yet".into())).await;
+    assert!(events.lock().unwrap().is_empty());
+    pair.circuits.some();
+    let finished = soon(download.finished()).await.unwrap();
+    equal(&finished.path, &pair.shared);
+    until(|| download.progress().state == State::Done).await;
+    let events = events.lock().unwrap().clone();
+    assert_eq!((events.first(), events.last()), (Some(&2), Some(&3)), "started and stopped: {events:?}");
+    for isolation in pair.circuits.associated() {
+        assert_eq!((isolation.hops, &*isolation.key), (3, download.isolation_key()));
+    }
+}

@@ -62,6 +62,8 @@ fn inward_pex_is_gone_however_it_comes() {
 
     let mut input = handshake(HASH, [8; 20]);
     let mut expected = input.clone();
+    let early = [input.clone(), extended(1, b"d5:added6:\x7f\0\0\x01\0\x50e")].concat();
+    assert_eq!(run(&mut directions(HASH, OURS).1, &early, 9).unwrap(), expected, "before it was offered");
     input.extend(extended(0, b"d1:md11:lt_donthavei7e6:ut_pexi1e11:ut_metadatai2ee6:yourip4:abcde"));
     expected.extend(extended(0, b"d1:md11:ut_metadatai2eee"));
     for _ in 0..3 {

@@ -33,13 +33,13 @@ async fn only_what_we_announced_is_dialled() {
     pair.circuits.none("not yet");
     let download = pair.add().await;
     let key = download.isolation_key();
-    let before = download.counters().unknown;
     let peers =
         ["127.0.0.1:80", "1.2.3.4:6881", "127.64.0.9:1024", "[::1]:80", "example.org:80", "127.64.0.1:9"];
     for target in peers {
         assert!(matches!(asked(&pair.node, key, target).await, Some(DialError::Denied)), "{target}");
     }
-    assert_eq!(download.counters().unknown - before, 6);
+    assert_eq!(download.counters().unknown, 4);
+    assert!(download.counters().stale >= 2);
     assert!(matches!(asked(&pair.node, "t-guessed", "127.64.0.1:1024").await, Some(DialError::Denied)));
     let alias = asked(&pair.node, key, "127.64.0.1:1024").await;
     assert!(
@@ -147,4 +147,54 @@ async fn garbage_at_the_listener_is_closed_and_counted() {
     let _ = soon(stream.read_to_end(&mut rest)).await;
     assert!(rest.is_empty());
     until(|| pair.seeding.counters().not_bittorrent == 1).await;
+}
+
+/// A peer that greets, says that it has everything, and sends addresses it hopes we dial.
+async fn treacherous(listener: tokio::net::TcpListener, infohash: InfoHash, lure: std::net::SocketAddr) {
+    let (mut stream, _) = listener.accept().await.unwrap();
+    let mut greeting = [0; 68];
+    stream.read_exact(&mut greeting).await.unwrap();
+    let extended = |id: u8, body: &[u8]| {
+        let length = u32::try_from(body.len() + 2).unwrap().to_be_bytes();
+        [&length[..], &[20, id], body].concat()
+    };
+    let std::net::IpAddr::V4(ip) = lure.ip() else { panic!() };
+    let address = [&ip.octets()[..], &lure.port().to_be_bytes()].concat();
+    let pex = [b"d5:added6:", &address[..], b"7:added.f1:\x127:dropped6:", &address[..], b"e"].concat();
+    let says = [
+        &[&b"\x13BitTorrent protocol"[..], &[0, 0, 0, 0, 0, 0x10, 0, 0], &infohash.0, &[b'x'; 20]].concat()[..],
+        &extended(0, b"d1:md6:ut_pexi1eee"),
+        // librqbit's own id for ut_pex.
+        &extended(1, &pex),
+        &[0, 0, 0, 1, 1],
+    ];
+    tokio::io::AsyncWriteExt::write_all(&mut stream, &says.concat()).await.unwrap();
+    let mut heard = Vec::new();
+    let _ = stream.read_to_end(&mut heard).await;
+    let leaks = [&b"ut_pex"[..], b"yourip", &[127, 64]];
+    for leak in leaks {
+        assert!(!heard.windows(leak.len()).any(|window| window == leak), "{leak:?} in {heard:?}");
+    }
+    assert!(heard.windows(11).any(|window| window == b"ut_metadata"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn addresses_from_peers_are_never_dialled() {
+    let pair = Pair::new().await;
+    let lure = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let traitor = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = traitor.local_addr().unwrap();
+    let torrent = crate::create::create(&pair.shared).unwrap();
+    let heard = tokio::spawn(treacherous(traitor, torrent.infohash, lure.local_addr().unwrap()));
+    let options = AddOptions { peers: vec![at.into()], ..to(&pair.out()) };
+    let download = pair.node.torrents.add(Source::Bytes(torrent.bare().to_vec()), options).await.unwrap();
+    // All it says, 149 bytes, has come in.
+    until(|| pair.circuits.carried() >= 149).await;
+    download.add_peers([pair.seeding.listening().unwrap().into()]);
+    soon(download.finished()).await.unwrap();
+    until(|| download.progress().state == State::Done).await;
+    heard.await.unwrap();
+    assert_eq!(download.counters().unknown, 0);
+    let lure = lure.local_addr().unwrap().to_string();
+    assert!(pair.circuits.dialled().iter().all(|(_, target)| target.to_string() != lure));
 }

@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use warren_ports::{
     Association, BoxFuture, BoxStream, Datagrams, Dial, DialError, DialJob, Host, Isolation, SocksClient,
     Target,
@@ -25,6 +26,7 @@ pub(super) struct Circuits {
 #[derive(Default)]
 struct Shared {
     dialled: Mutex<Vec<(Isolation, Target)>>,
+    associated: Mutex<Vec<Isolation>>,
     no_circuit: Mutex<Option<String>>,
     connected: AtomicUsize,
     refuse_after: Mutex<Option<usize>>,
@@ -35,6 +37,10 @@ struct Shared {
 impl Circuits {
     pub(super) fn dialled(&self) -> Vec<(Isolation, Target)> {
         self.shared.dialled.lock().unwrap().clone()
+    }
+
+    pub(super) fn associated(&self) -> Vec<Isolation> {
+        self.shared.associated.lock().unwrap().clone()
     }
 
     pub(super) fn connected(&self) -> usize {
@@ -126,11 +132,36 @@ impl AsyncWrite for Mortal {
     }
 }
 
-struct NoDatagrams;
+impl Datagrams for Circuits {
+    fn associate(&self, isolation: Isolation) -> BoxFuture<'static, Result<Box<dyn Association>, DialError>> {
+        let shared = self.shared.clone();
+        Box::pin(async move {
+            if let Some(reason) = shared.no_circuit.lock().unwrap().clone() {
+                return Err(DialError::NoCircuit(reason));
+            }
+            shared.associated.lock().unwrap().push(isolation);
+            let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+            // Not known to be writable before it was asked.
+            socket.writable().await.unwrap();
+            Ok(Box::new(Loopback(socket)) as Box<dyn Association>)
+        })
+    }
+}
 
-impl Datagrams for NoDatagrams {
-    fn associate(&self, _: Isolation) -> BoxFuture<'static, Result<Box<dyn Association>, DialError>> {
-        Box::pin(async { Err(DialError::Failed) })
+struct Loopback(UdpSocket);
+
+impl Association for Loopback {
+    fn send(&self, target: &Target, payload: Bytes) -> io::Result<()> {
+        self.0.try_send_to(&payload, target.to_string().parse().unwrap()).map(drop)
+    }
+
+    fn recv(&self) -> BoxFuture<'_, io::Result<(Target, Bytes)>> {
+        Box::pin(async {
+            let mut datagram = vec![0; 1500];
+            let (length, from) = self.0.recv_from(&mut datagram).await?;
+            datagram.truncate(length);
+            Ok((from.into(), datagram.into()))
+        })
     }
 }
 
@@ -165,7 +196,7 @@ impl Node {
             allow_private: true,
         };
         change(&mut settings);
-        let torrents = Torrents::new(settings, Arc::new(circuits), Arc::new(NoDatagrams));
+        let torrents = Torrents::new(settings, Arc::new(circuits.clone()), Arc::new(circuits));
         let server = tokio::spawn({
             let torrents = torrents.clone();
             async move {

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 
 #[derive(Clone, Debug)]
 pub(super) struct Announced {
@@ -67,6 +67,33 @@ impl TestTracker {
     pub(super) fn announces(&self) -> Vec<Announced> {
         self.shared.announces.lock().unwrap().clone()
     }
+}
+
+/// A UDP tracker (BEP 15) that knows one peer; answers until it is dropped. Its address, and the events
+/// it was told.
+pub(super) async fn udp(peer: SocketAddr) -> (SocketAddr, Arc<Mutex<Vec<u32>>>) {
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let address = socket.local_addr().unwrap();
+    let events = Arc::new(Mutex::new(Vec::new()));
+    let told = events.clone();
+    tokio::spawn(async move {
+        let mut request = [0; 1500];
+        while let Ok((length, from)) = socket.recv_from(&mut request).await {
+            let reply = match length {
+                16 => [&request[8..16], &[3; 8]].concat(),
+                98 => {
+                    assert_eq!(request[..8], [3; 8]);
+                    told.lock().unwrap().push(u32::from_be_bytes(request[80..84].try_into().unwrap()));
+                    let IpAddr::V4(ip) = peer.ip() else { panic!() };
+                    let counts = [0, 0, 7, 8, 0, 0, 0, 0, 0, 0, 0, 1];
+                    [&request[8..16], &counts, &ip.octets(), &peer.port().to_be_bytes()].concat()
+                }
+                _ => continue,
+            };
+            socket.send_to(&reply, from).await.unwrap();
+        }
+    });
+    (address, events)
 }
 
 async fn answer(mut stream: TcpStream, shared: Arc<Shared>) {
