@@ -9,6 +9,7 @@
 //! | `WARREN_BIN` | the program | `warren` in the folder above the test's own |
 //! | `WARREN_PLUGINS` | folder of `tunnel.wasm` | `warren/plugins` in the user's cache |
 //! | `WARREN_E2E_MODE` | `wasm` or `native` workers | `wasm` |
+//! | `WARREN_E2E_TRACE` | set: events are printed as they come, with the seconds since the start | unset |
 //! | `WARREN_PYTHON` | a Python that can import libtorrent | the one `cargo xtask setup` made |
 
 pub mod fetch;

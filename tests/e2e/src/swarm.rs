@@ -20,6 +20,7 @@ pub struct Talker {
     process: Process,
     events: Receiver<Value>,
     seen: Vec<Value>,
+    started: Stopwatch,
 }
 
 impl Talker {
@@ -31,7 +32,7 @@ impl Talker {
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         let mut process = Process::start(command)?;
         let stdout = process.child().stdout.take().context("no standard output")?;
-        Ok(Self { process, events: listen(stdout), seen: Vec::new() })
+        Ok(Self { process, events: listen(stdout), seen: Vec::new(), started: Stopwatch::start() })
     }
 
     /// Its process.
@@ -62,6 +63,9 @@ impl Talker {
                 Err(RecvTimeoutError::Disconnected) => bail!("it ended without {what}: {:?}", self.tail()),
                 Err(RecvTimeoutError::Timeout) => bail!("no {what} within {patience:?}: {:?}", self.tail()),
             };
+            if std::env::var_os("WARREN_E2E_TRACE").is_some() {
+                eprintln!("{:8.2} {event}", self.started.seconds());
+            }
             self.seen.push(event.clone());
             if wanted(&event) {
                 return Ok(event);

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use anyhow::anyhow;
+use anyhow::{Context, anyhow};
 use warren_torrent::{AddOptions, Download, Progress, SeedOptions, Source, State};
 
 use super::Failure;
@@ -33,7 +33,8 @@ pub(super) fn get(global: &Global, args: &Get) -> Result<(), Failure> {
         let Some(download) = client.unless_stopped(torrents.add(source, options)).await? else {
             return Err(interrupted());
         };
-        client.follow(download, args.seed).await
+        let place = || format!("downloading into {}", args.out.display());
+        client.follow(download, args.seed).await.with_context(place)
     })
 }
 
@@ -177,17 +178,23 @@ impl Client {
                 self.screen.show(&Event::Circuit { path: circuit.path.clone() });
             }
         }
+        // Without a circuit the core knows why before the torrent's dials give up.
+        let reason = match &progress.state {
+            State::WaitingForCircuit(reason) => Some(reason),
+            _ if circuits == 0 && hops > 0 => status.waiting.first(),
+            _ => None,
+        };
+        if let Some(reason) = reason {
+            self.screen.show(&Event::Waiting { reason: reason.clone() });
+            return;
+        }
         let state = match &progress.state {
-            State::WaitingForCircuit(reason) => {
-                self.screen.show(&Event::Waiting { reason: reason.clone() });
-                return;
-            }
+            State::WaitingForCircuit(_) | State::Stopped | State::Failed(_) => return,
             State::Metadata => "metadata",
             State::Checking => "checking",
             State::Downloading => "downloading",
             State::Seeding => "seeding",
             State::Done => "done",
-            State::Stopped | State::Failed(_) => return,
         };
         let (done, total) = (progress.done, progress.total);
         let percent = if total == 0 { 0.0 } else { done as f64 * 100.0 / total as f64 };
