@@ -27,7 +27,11 @@ pub(crate) const CIRCUIT_IDLE: Duration = Duration::from_secs(120);
 pub(crate) const CIRCUIT_LIFE: Duration = Duration::from_secs(24 * 3600);
 /// Distinct EXTENDs on one circuit.
 pub(crate) const MAX_EXTENDS: u32 = 8;
-/// Ephemeral keys that are remembered against a second use within [`SAME_ANSWER`].
+/// Links for this node's own circuits above the bound that all others share.
+pub(crate) const OWN_LINKS: usize = 64;
+/// Links that may wait at once for an answer from one public IP address.
+pub(crate) const MAX_PENDING_AT: usize = 8;
+/// Ephemeral keys that are remembered against a second use within [`SAME_ANSWER`]; the oldest give way.
 pub(crate) const MAX_RECENT: usize = 32_768;
 
 /// Bounds with the defaults filled in, shares of one worker where they are the node's.
@@ -76,7 +80,9 @@ impl Bounds {
 
 /// Whether a relay or originator may send tunnel datagrams to `address` because a descriptor says so.
 pub(crate) fn may_send_to(config: &TunnelConfig, address: SocketAddr) -> bool {
-    let own = config.own_addresses.contains(&address);
+    // Behind an address of our own there is no other relay that a path may lead to.
+    let same = |own: &SocketAddr| *own == address || (!config.allow_private && own.ip() == address.ip());
+    let own = config.own_addresses.iter().any(same);
     let named = !address.ip().is_unspecified() && !is_multicast(address.ip()) && address.port() != 0;
     named && !own && (config.allow_private || is_public(address.ip()))
 }

@@ -61,6 +61,8 @@ pub(crate) struct Link {
     pub circuits: BTreeMap<CircuitId, CircuitHandle>,
     /// Whether nothing authenticated has come on it yet.
     pub half_open: bool,
+    /// Whether it was opened with a cookie.
+    pub proven: bool,
     /// When it was made.
     pub opened: Timestamp,
     /// When something authenticated came last.
@@ -97,6 +99,7 @@ impl Link {
             relay,
             circuits: BTreeMap::new(),
             half_open: relay.is_none(),
+            proven: false,
             opened: now,
             heard: now,
             used: now,
@@ -166,6 +169,15 @@ impl Pending {
         let turn = (self.retry.sent() - 1) % self.addresses.len().max(1);
         self.addresses.get(turn).copied()
     }
+}
+
+/// How to reach a relay.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Way {
+    /// The link that stands or is being opened.
+    pub link: LinkId,
+    /// When the newest descriptor that it agrees with was made.
+    pub published: Timestamp,
 }
 
 /// One end of a circuit on a link.

@@ -18,7 +18,7 @@ mod shaper;
 mod upkeep;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 
 use warren_schemas::batch::{Batch, HEADROOM, MAX_SLOTS, STRIDE, Slot, SlotKind};
@@ -30,8 +30,8 @@ use crate::bucket::Bucket;
 use crate::circuit::Circuit;
 use crate::drop_reason::DropReason;
 use crate::env::{Env, Level};
-use crate::limits::MAX_RECENT;
-use crate::link::{Link, Pending};
+use crate::limits::{Bounds, MAX_RECENT};
+use crate::link::{Link, Pending, Way};
 use crate::message::LinkMessage;
 use crate::output::Extras;
 use crate::table::{OwnIdMap, Recent};
@@ -56,14 +56,17 @@ pub struct Tunnel {
     settings: Option<Settings>,
     links: OwnIdMap<LinkId, Box<Link>>,
     pending: BTreeMap<LinkId, Pending>,
-    to_relay: BTreeMap<PeerId, LinkId>,
+    to_relay: BTreeMap<PeerId, Way>,
     half_open: usize,
+    /// Half-open links whose cookie was right, by network.
+    proven: BTreeMap<IpAddr, usize>,
     circuits: OwnIdMap<CircuitHandle, Circuit>,
-    last_handle: u32,
+    last_handle: Option<u32>,
     timers: Timers,
     extras: Extras,
     shaper: Shaper,
     handshakes: Bucket,
+    proven_handshakes: Bucket,
     /// LINKs answered of late, by source and key: their LINKED without padding.
     linked: Recent<(SocketAddr, [u8; 32]), Vec<u8>>,
     /// Shares of CREATEs answered of late.
@@ -88,12 +91,14 @@ impl Tunnel {
             pending: BTreeMap::new(),
             to_relay: BTreeMap::new(),
             half_open: 0,
+            proven: BTreeMap::new(),
             circuits: OwnIdMap::default(),
-            last_handle: 0,
+            last_handle: None,
             timers: Timers::default(),
             extras: Extras::default(),
             shaper: Shaper::new(),
             handshakes: Bucket::unlimited(),
+            proven_handshakes: Bucket::unlimited(),
             linked: Recent::new(MAX_RECENT),
             created: Recent::new(MAX_RECENT),
             counts: Counts::default(),
@@ -111,12 +116,17 @@ impl Tunnel {
             return Err(ConfigError::WorkerIndex);
         }
         let settings = Settings::new(config)?;
-        let bounds = &settings.bounds;
-        self.shaper.configure(bounds);
-        self.handshakes.set(bounds.handshakes_per_second, bounds.handshakes_per_second);
+        self.apply(&settings.bounds);
         self.sync_at = settings.next_sync(now);
         self.settings = Some(settings);
         Ok(())
+    }
+
+    fn apply(&mut self, bounds: &Bounds) {
+        self.shaper.configure(bounds);
+        for bucket in [&mut self.handshakes, &mut self.proven_handshakes] {
+            bucket.set(bounds.handshakes_per_second, bounds.handshakes_per_second);
+        }
     }
 
     /// Takes one encoded [`Request`]. Its answer is an event, in this batch or a later one.
@@ -281,9 +291,12 @@ impl Tunnel {
         batch
     }
 
-    fn new_handle(&mut self) -> Option<CircuitHandle> {
-        self.last_handle = self.last_handle.checked_add(1)?;
-        Some(CircuitHandle(self.last_handle))
+    fn new_handle(&mut self, cx: &mut Context<'_>) -> Option<CircuitHandle> {
+        // The host may still hold handles of a predecessor: they must not come to name our circuits.
+        let last = self.last_handle.unwrap_or_else(|| u32::from_be_bytes(cx.random()) >> 1);
+        let handle = last.checked_add(1)?;
+        self.last_handle = Some(handle);
+        Some(CircuitHandle(handle))
     }
 }
 

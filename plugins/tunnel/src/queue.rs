@@ -14,6 +14,8 @@ use codel::{Codel, Fate};
 
 /// Bytes a circuit may send in its turn.
 const QUANTUM: usize = MAX_DATAGRAM;
+/// What a waiting cell costs beside its buffer: its place in the queue and the allocator's part.
+const OVERHEAD: usize = size_of::<Waiting>() + 32;
 /// Buffers kept for the next cells.
 const SPARE: usize = 1024;
 
@@ -27,6 +29,13 @@ pub(crate) struct Waiting {
     /// The layer that is the cell's body.
     pub body: Vec<u8>,
     since: Timestamp,
+}
+
+impl Waiting {
+    /// Memory it takes. By its buffer, which may have held a longer cell before.
+    const fn cost(&self) -> usize {
+        self.body.capacity() + OVERHEAD
+    }
 }
 
 #[derive(Debug, Default)]
@@ -100,21 +109,24 @@ impl Queue {
     ) -> Result<u64, Full> {
         let mut gave_way = 0;
         let length = self.flows.get(&circuit).map_or(0, |flow| flow.cells.len());
-        if length >= self.max_cells || body.len() > self.max_bytes {
-            return Err(Full);
-        }
-        while self.bytes + body.len() > self.max_bytes && self.shorten_longest() {
-            gave_way += 1;
-        }
         let mut buffer = self.spare.pop().unwrap_or_default();
         buffer.extend_from_slice(body);
-        self.bytes += buffer.len();
+        let cell = Waiting { link, id, body: buffer, since: now };
+        let cost = cell.cost();
+        if length >= self.max_cells || cost > self.max_bytes {
+            self.recycle(cell.body);
+            return Err(Full);
+        }
+        while self.bytes + cost > self.max_bytes && self.shorten_longest() {
+            gave_way += 1;
+        }
+        self.bytes += cost;
         let flow = self.flows.entry(circuit).or_default();
         if flow.cells.is_empty() {
             self.turn.push_back(circuit);
         }
         self.by_length.remove(&(flow.cells.len(), circuit));
-        flow.cells.push_back(Waiting { link, id, body: buffer, since: now });
+        flow.cells.push_back(cell);
         self.by_length.insert((flow.cells.len(), circuit));
         Ok(gave_way)
     }
@@ -192,7 +204,7 @@ impl Queue {
         if length > 1 {
             self.by_length.insert((length - 1, circuit));
         }
-        self.bytes -= cell.body.len();
+        self.bytes -= cell.cost();
         Some(cell)
     }
 

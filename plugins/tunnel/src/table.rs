@@ -31,7 +31,8 @@ impl Hasher for OwnIdHasher {
     }
 }
 
-/// What is remembered for a fixed time, at most so much of it. Keys may come from outside.
+/// What is remembered for a fixed time, at most so much of it: the oldest gives way, so that nobody
+/// can shut others out by filling it. Keys may come from outside.
 #[derive(Debug)]
 pub(crate) struct Recent<K, V> {
     entries: BTreeMap<K, V>,
@@ -51,16 +52,14 @@ impl<K: Ord + Clone, V> Recent<K, V> {
         self.entries.get(key)
     }
 
-    /// Whether there is no room for another.
-    pub(crate) fn is_full(&mut self, now: Timestamp) -> bool {
-        self.expire(now);
-        self.entries.len() >= self.most
-    }
-
     /// Remembers a new key until `end`, which never lies before an earlier one's.
     pub(crate) fn insert(&mut self, key: K, value: V, end: Timestamp) {
         if self.entries.insert(key.clone(), value).is_none() {
             self.ends.push_back((end, key));
+        }
+        while self.entries.len() > self.most {
+            let Some((_, oldest)) = self.ends.pop_front() else { break };
+            self.entries.remove(&oldest);
         }
     }
 
@@ -83,11 +82,21 @@ mod tests {
         let mut recent = Recent::new(2);
         recent.insert(1, 'a', at(10));
         recent.insert(2, 'b', at(20));
-        assert!(recent.is_full(at(9)));
         assert_eq!(recent.get(at(9), &1), Some(&'a'));
         assert_eq!(recent.get(at(10), &1), None);
         assert_eq!(recent.get(at(10), &2), Some(&'b'));
-        assert!(!recent.is_full(at(10)));
+    }
+
+    #[test]
+    fn the_oldest_gives_way() {
+        let at = Timestamp::from_micros;
+        let mut recent = Recent::new(2);
+        for key in 1..=5 {
+            recent.insert(key, (), at(10 + key));
+        }
+        let kept: Vec<u64> = (1..=5).filter(|key| recent.get(at(0), key).is_some()).collect();
+        assert_eq!(kept, [4, 5]);
+        assert_eq!(recent.ends.len(), 2);
     }
 
     #[test]

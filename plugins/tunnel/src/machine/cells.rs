@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use warren_schemas::CircuitHandle;
 use warren_schemas::batch::{HEADROOM, STRIDE};
-use warren_schemas::cell::MAX_INNER;
+use warren_schemas::cell::{LAYER_LEN, MAX_INNER};
 use warren_schemas::control::CircuitEnd;
 
 use super::Tunnel;
@@ -32,6 +32,7 @@ impl Tunnel {
         relay.heard = cx.now;
         let inner = layer.start + inner.start..layer.start + inner.end;
         match (command, &relay.next) {
+            (command::RELAY, _) if inner.len() < LAYER_LEN => Err(DropReason::Malformed),
             (command::RELAY, Next::Ready(leg)) => {
                 let leg = *leg;
                 self.pass_on(cx, region, inner, handle, leg)

@@ -108,10 +108,10 @@ impl Tunnel {
     pub(super) fn drop_link(&mut self, cx: &Context<'_>, id: LinkId, reason: CloseReason) {
         let Some(link) = self.links.remove(&id) else { return };
         if link.half_open {
-            self.half_open -= 1;
+            self.count_out(link.address, link.proven);
         }
         if let Some(relay) = link.relay {
-            self.to_relay.remove(&relay);
+            self.forget_way(relay, id);
         }
         for handle in link.circuits.into_values() {
             self.lost_link(cx, handle, id, reason);

@@ -58,7 +58,7 @@ impl Tunnel {
             return Err((CloseReason::Refused, DropReason::NotRelay));
         }
         let bounds = &settings.bounds;
-        if self.circuits.len() >= bounds.circuits || self.created.is_full(cx.now) {
+        if self.counts.relayed_circuits as usize >= bounds.circuits {
             return Err(full);
         }
         let link = self.links.get_mut(&link).ok_or(full)?;
@@ -88,7 +88,7 @@ impl Tunnel {
         created: Vec<u8>,
         keys: HopKeys,
     ) -> Result<(), DropReason> {
-        let handle = self.new_handle().ok_or(DropReason::Limit)?;
+        let handle = self.new_handle(cx).ok_or(DropReason::Limit)?;
         let link = self.links.get_mut(&leg.link).ok_or(DropReason::UnknownLink)?;
         link.circuits.insert(leg.id, handle);
         let (sealer, opener) = keys.relay();

@@ -2,12 +2,13 @@
 
 use std::net::SocketAddr;
 
-use warren_schemas::CircuitHandle;
+use warren_schemas::{CircuitHandle, Timestamp};
 use warren_schemas::control::CloseReason;
 use warren_schemas::descriptor::{Descriptor, SignedDescriptor};
 
 use super::Tunnel;
 use super::context::Context;
+use super::opening::For;
 use crate::circuit::{Answered, Circuit, Extending, Next, Relay};
 use crate::drop_reason::DropReason;
 use crate::fragments::{Assembler, Fragment, split};
@@ -41,6 +42,12 @@ impl Tunnel {
         if matches!(&relay.next, Next::Extending(extending) if extending.exchange == exchange) {
             return Ok(());
         }
+        // Judged before anything is kept: parts that can come to nothing take no memory.
+        if let Err((reason, fault)) = relay.may_extend() {
+            relay.assembling = None;
+            self.answer_extend(cx, handle, exchange, Err(reason));
+            return Err(fault);
+        }
         let Some(extend) = relay.assemble_extend(exchange, part)? else { return Ok(()) };
         relay.extends += 1;
         if let Err((reason, fault)) = self.extend(cx, handle, exchange, &extend) {
@@ -59,18 +66,13 @@ impl Tunnel {
     ) -> Result<(), Refusal> {
         let malformed = |fault| (CloseReason::Protocol, fault);
         let relay = self.relay_mut(handle).map_err(malformed)?;
-        if relay.extends > MAX_EXTENDS {
-            return Err((CloseReason::Limit, DropReason::Limit));
-        }
-        if relay.delivered || !matches!(relay.next, Next::None) {
-            return Err((CloseReason::Refused, DropReason::Unexpected));
-        }
         let previous = relay.previous;
         let Extend { descriptor, create } = Extend::decode(extend).map_err(malformed)?;
         // The suite is between originator and next hop; all that is asked here is that the hop lists it.
         let suite = create.get(1).copied().ok_or(malformed(DropReason::Malformed))?;
         let (descriptor, addresses) = self.judge_target(cx, descriptor, suite, previous)?;
-        let link = self.link_to(cx, &descriptor, addresses).map_err(|reason| (reason, DropReason::Limit))?;
+        let link = self.link_to(cx, &descriptor, addresses, For::Others);
+        let link = link.map_err(|reason| (reason, DropReason::Limit))?;
         let relay = self.relay_mut(handle).map_err(malformed)?;
         relay.next = Next::Extending(Box::new(Extending {
             exchange,
@@ -194,6 +196,24 @@ impl Relay {
         if let Next::Extending(extending) = &mut self.next {
             extending.leg = None;
         }
+    }
+
+    fn may_extend(&self) -> Result<(), Refusal> {
+        if self.delivered || !matches!(self.next, Next::None) {
+            return Err((CloseReason::Refused, DropReason::Unexpected));
+        }
+        if self.extends >= MAX_EXTENDS {
+            return Err((CloseReason::Limit, DropReason::Limit));
+        }
+        Ok(())
+    }
+
+    /// Forgets answers that nobody may ask for again, and parts that were never completed.
+    pub(super) fn tidy(&mut self, now: Timestamp) {
+        if let Some(answered) = self.answered.as_mut().filter(|answered| now >= answered.until) {
+            answered.outcome = Err(CloseReason::Unspecified);
+        }
+        self.assembling = None;
     }
 
     /// Puts parts together, of one attempt at a time: the originator has given up the one before.

@@ -70,8 +70,10 @@ impl Tunnel {
         let Some(link) = self.links.get_mut(&id) else { return };
         if link.half_open {
             link.half_open = false;
-            self.half_open -= 1;
+            let (address, proven) = (link.address, link.proven);
+            self.count_out(address, proven);
         }
+        let Some(link) = self.links.get_mut(&id) else { return };
         let recently = link.challenge.is_some_and(|sent| cx.now < sent.at.after(CHALLENGE_PAUSE));
         // An initiator keeps to the relay's descriptor; an old datagram says nothing of where it is now.
         if !link.is_theirs() || link.address == from || !newest || recently {

@@ -1,18 +1,18 @@
 //! LINK, LINKED and COOKIE, on both sides.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::ops::Range;
 
 use warren_schemas::cell::MAX_DATAGRAM;
 use warren_schemas::control::CloseReason;
 use warren_schemas::descriptor::Descriptor;
-use warren_schemas::{CircuitHandle, CircuitId, LinkId};
+use warren_schemas::{CircuitHandle, CircuitId, LinkId, PeerId};
 
 use super::Tunnel;
 use super::context::{Context, Outcome, Verdict};
 use crate::drop_reason::DropReason;
-use crate::limits::SAME_ANSWER;
-use crate::link::{Link, Pending};
+use crate::limits::{MAX_PENDING_AT, OWN_LINKS, SAME_ANSWER, is_public};
+use crate::link::{Link, Pending, Way};
 use crate::message::{self, CookieMessage, LinkMessage, Linked};
 use crate::ntor::link::{Opening, answer};
 use crate::ntor::{Suite, Target};
@@ -26,13 +26,12 @@ impl Tunnel {
         cx: &mut Context<'_>,
         relay: &Descriptor,
         addresses: Vec<SocketAddr>,
+        whom: For,
     ) -> Result<LinkId, CloseReason> {
-        if let Some(id) = self.to_relay.get(&relay.peer_id) {
-            return Ok(*id);
+        if let Some(id) = self.known_way(relay, &addresses) {
+            return Ok(id);
         }
-        let settings = self.settings.as_ref().ok_or(CloseReason::Refused)?;
-        let links = self.links.len() + self.pending.len();
-        if links >= settings.bounds.links || self.pending.len() >= settings.bounds.half_open {
+        if !self.may_open(whom, &addresses) {
             return Err(CloseReason::Limit);
         }
         let suite = Suite::X25519;
@@ -50,10 +49,56 @@ impl Tunnel {
             waiting: Vec::new(),
             alarm: Alarm::default(),
         };
-        self.to_relay.insert(relay.peer_id, id);
+        self.to_relay.insert(relay.peer_id, Way { link: id, published: relay.published });
         self.pending.insert(id, pending);
         self.send_link(id);
         Ok(id)
+    }
+
+    /// The link to a relay that is there, unless a newer descriptor says that the relay is no longer
+    /// where that link leads. An older one, which anybody may still have, changes nothing.
+    fn known_way(&mut self, relay: &Descriptor, addresses: &[SocketAddr]) -> Option<LinkId> {
+        let way = self.to_relay.get_mut(&relay.peer_id)?;
+        if relay.published > way.published {
+            let agrees = match (self.links.get(&way.link), self.pending.get(&way.link)) {
+                (Some(link), _) => addresses.contains(&link.address),
+                (None, Some(pending)) => {
+                    *pending.handshake.target() == target_of(relay)
+                        && pending.addresses.iter().any(|address| addresses.contains(address))
+                }
+                (None, None) => false,
+            };
+            if !agrees {
+                return None;
+            }
+            way.published = relay.published;
+        }
+        Some(way.link)
+    }
+
+    /// Whether there is room for another link of ours.
+    fn may_open(&self, whom: For, addresses: &[SocketAddr]) -> bool {
+        let Some(settings) = &self.settings else { return false };
+        let bounds = &settings.bounds;
+        let links = self.links.len() + self.pending.len();
+        let (most, waiting) = match whom {
+            For::Ourselves => (bounds.links.saturating_add(OWN_LINKS), bounds.half_open),
+            For::Others => (bounds.links, (bounds.half_open / 2).max(1)),
+        };
+        // Anybody can sign a descriptor that names somebody else's address.
+        let at = |ip: IpAddr| {
+            let there = |pending: &&Pending| pending.addresses.iter().any(|address| address.ip() == ip);
+            self.pending.values().filter(there).count()
+        };
+        let crowded = addresses.iter().any(|a| is_public(a.ip()) && at(a.ip()) >= MAX_PENDING_AT);
+        links < most && self.pending.len() < waiting && !crowded
+    }
+
+    /// No circuit is led to that relay by this link any more.
+    pub(super) fn forget_way(&mut self, relay: PeerId, id: LinkId) {
+        if self.to_relay.get(&relay).is_some_and(|way| way.link == id) {
+            self.to_relay.remove(&relay);
+        }
     }
 
     /// A circuit's CREATE goes out on that link, as soon as it stands.
@@ -81,7 +126,7 @@ impl Tunnel {
     /// Nobody answers there: whoever waits for the link is told.
     pub(super) fn give_up_link(&mut self, cx: &Context<'_>, id: LinkId) {
         let Some(pending) = self.pending.remove(&id) else { return };
-        self.to_relay.remove(&pending.relay);
+        self.forget_way(pending.relay, id);
         for handle in pending.waiting {
             self.building_failed(cx, handle, CloseReason::Timeout);
         }
@@ -153,7 +198,10 @@ impl Tunnel {
             self.counts.drop(DropReason::CookieSent);
             return overwrite(region, place, from, |room| message.encode(room));
         }
-        let linked = self.answer_link(cx, &link, from)?;
+        if proven {
+            self.may_finish(cx, from)?;
+        }
+        let linked = self.answer_link(cx, &link, from, proven)?;
         overwrite(region, place, from, |room| repeat(&linked, room))
     }
 
@@ -163,11 +211,12 @@ impl Tunnel {
         cx: &mut Context<'_>,
         link: &message::Link<'_>,
         from: SocketAddr,
+        proven: bool,
     ) -> Result<Vec<u8>, DropReason> {
         let settings = self.settings.as_ref().ok_or(DropReason::NotRunning)?;
         let bounds = settings.bounds;
         let links = self.links.len() + self.pending.len();
-        if self.half_open >= bounds.half_open || links >= bounds.links || self.linked.is_full(cx.now) {
+        if self.half_open >= bounds.half_open || links >= bounds.links {
             return Err(DropReason::Limit);
         }
         // No suite that is spoken here has a share of more parts.
@@ -184,11 +233,41 @@ impl Tunnel {
         let used = linked.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
         let linked = linked.get(..used).unwrap_or_default().to_vec();
         let ends = (answered.sealer, answered.opener);
-        self.links.insert(own, Box::new(Link::new(cx.now, ends, from, None, bounds.creates_per_second)));
+        let made = Link::new(cx.now, ends, from, None, bounds.creates_per_second);
+        self.links.insert(own, Box::new(Link { proven, ..made }));
         self.half_open += 1;
+        if proven {
+            *self.proven.entry(network_of(from)).or_default() += 1;
+        }
         self.arm_link(own);
         self.linked.insert((from, link.x), linked.clone(), cx.now.after(SAME_ANSWER));
         Ok(linked)
+    }
+
+    /// Whether an address that has proved itself may have another handshake: one that never
+    /// finishes any must not take the whole table.
+    fn may_finish(&mut self, cx: &Context<'_>, from: SocketAddr) -> Result<(), DropReason> {
+        let most = self.settings.as_ref().map_or(0, |settings| settings.bounds.half_open);
+        let there = self.proven.get(&network_of(from)).copied().unwrap_or_default();
+        if there >= (most / 8).max(1) {
+            return Err(DropReason::Limit);
+        }
+        if self.proven_handshakes.take(cx.now, 1) { Ok(()) } else { Err(DropReason::Rate) }
+    }
+
+    /// A link is half open no longer; it had this address all the time that it was.
+    pub(super) fn count_out(&mut self, address: SocketAddr, proven: bool) {
+        self.half_open -= 1;
+        if !proven {
+            return;
+        }
+        let network = network_of(address);
+        if let Some(count) = self.proven.get_mut(&network) {
+            *count -= 1;
+            if *count == 0 {
+                self.proven.remove(&network);
+            }
+        }
     }
 
     fn new_link_id(&self, cx: &mut Context<'_>) -> LinkId {
@@ -199,6 +278,23 @@ impl Tunnel {
                 return id;
             }
         }
+    }
+}
+
+/// For whom a link is opened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum For {
+    /// A circuit of this node.
+    Ourselves,
+    /// A circuit that somebody makes through it.
+    Others,
+}
+
+/// What one party has to itself: an IPv4 address, or the first 64 bits of an IPv6 address.
+pub(super) fn network_of(address: SocketAddr) -> IpAddr {
+    match address.ip().to_canonical() {
+        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
+        v4 => v4,
     }
 }
 

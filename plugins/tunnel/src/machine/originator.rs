@@ -9,7 +9,7 @@ use warren_schemas::{CircuitHandle, PeerId, RequestId};
 use super::Tunnel;
 use super::closing::Ending;
 use super::context::Context;
-use super::opening::target_of;
+use super::opening::{For, target_of};
 use crate::circuit::{Building, Circuit, Origin, Planned};
 use crate::drop_reason::DropReason;
 use crate::fragments::{Assembler, Fragment, split};
@@ -51,12 +51,14 @@ impl Tunnel {
     ) -> Result<(), (u8, CloseReason)> {
         let Plan { path, first, addresses } = self.plan(cx, hops, suite)?;
         let most = self.settings.as_ref().map_or(0, |settings| settings.bounds.circuits);
-        if self.circuits.len() >= most {
+        // Strangers' circuits must not take the room for our own.
+        let own = self.circuits.len().saturating_sub(self.counts.relayed_circuits as usize);
+        if own >= most {
             return Err((1, CloseReason::Limit));
         }
         let suite = Suite::from_byte(suite).map_err(|_| (1, CloseReason::Refused))?;
-        let handle = self.new_handle().ok_or((1, CloseReason::Limit))?;
-        let link = self.link_to(cx, &first, addresses).map_err(|reason| (1, reason))?;
+        let handle = self.new_handle(cx).ok_or((1, CloseReason::Limit))?;
+        let link = self.link_to(cx, &first, addresses, For::Ourselves).map_err(|reason| (1, reason))?;
         let building = path.first().map(|planned| Building::new(cx, suite, planned, 0));
         let origin = Origin {
             request,

@@ -216,6 +216,7 @@ impl Relay {
         if now >= self.heard.after(CIRCUIT_IDLE) {
             return Care::End(CloseReason::Idle);
         }
+        self.tidy(now);
         let Next::Extending(extending) = &mut self.next else { return Care::Nothing };
         match extending.retry.as_mut().map(|retry| retry.step(now)) {
             Some(Step::Again) => Care::Again,

@@ -32,6 +32,12 @@ impl Opening {
         self.own
     }
 
+    /// Whom it is for.
+    #[must_use]
+    pub const fn target(&self) -> &Target {
+        self.ntor.target()
+    }
+
     /// The LINK datagrams to send, now and at every retry: one in suite 1.
     #[must_use]
     pub fn datagrams(&self) -> Vec<Vec<u8>> {

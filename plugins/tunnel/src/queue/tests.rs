@@ -46,7 +46,8 @@ fn a_full_queue_refuses_and_leaves_the_others_alone() {
 
 #[test]
 fn the_longest_queue_gives_way() {
-    let mut queue = Queue::new(256, 10_000);
+    let cost = 100 + OVERHEAD;
+    let mut queue = Queue::new(256, 100 * cost);
     for _ in 0..90 {
         queue.push(at(0), handle(1), PLACE, &[0; 100]).unwrap();
     }
@@ -54,7 +55,27 @@ fn the_longest_queue_gives_way() {
     assert_eq!(gave_way, 30);
     assert_eq!(queue.flows[&handle(1)].cells.len(), 60);
     assert_eq!(queue.flows[&handle(2)].cells.len(), 40);
-    assert_eq!(queue.bytes, 10_000);
+    assert_eq!(queue.bytes, 100 * cost);
+}
+
+#[test]
+fn short_cells_cannot_take_more_memory_than_is_allowed() {
+    let mut queue = Queue::new(256, 100_000);
+    // Buffers that held long cells hold the short ones that come after them.
+    for _ in 0..50 {
+        queue.push(at(0), handle(0), PLACE, &[0; 1300]).unwrap();
+    }
+    drain(&mut queue, at(1), 50);
+    for circuit in 1..=1000 {
+        queue.push(at(2), handle(circuit), PLACE, &[0; 21]).unwrap();
+    }
+    let held: usize = queue.flows.values().flat_map(|flow| &flow.cells).map(|cell| cell.body.capacity()).sum();
+    let cells = queue.flows.values().map(|flow| flow.cells.len()).sum::<usize>();
+    assert!(cells > 100 && held + cells * size_of::<Waiting>() <= 100_000, "{cells} cells, {held} bytes");
+    for circuit in 0..=1000 {
+        queue.remove(handle(circuit));
+    }
+    assert_eq!(queue.bytes, 0);
 }
 
 #[test]
@@ -92,7 +113,7 @@ fn a_removed_circuit_leaves_nothing_behind() {
         queue.push(at(0), handle(circuit), PLACE, &[0; 500]).unwrap();
     }
     queue.remove(handle(1));
-    assert_eq!(queue.bytes, 1000);
+    assert_eq!(queue.bytes, 2 * (500 + OVERHEAD));
     assert_eq!(drain(&mut queue, at(0), 10), [2, 3]);
     assert!(queue.is_empty() && queue.flows.is_empty() && queue.by_length.is_empty());
     assert!(queue.pop(at(0).after(Duration::from_secs(1))).cell.is_none());

@@ -245,3 +245,55 @@ fn a_create_for_another_onion_key_gives_keys_to_nobody() {
     };
     assert_eq!(creating.finish(part.bytes).map(|_| ()), Err(DropReason::Handshake));
 }
+
+/// Anybody can sign a descriptor with a new key that names somebody else's address.
+#[test]
+fn a_relay_cannot_be_made_to_flood_an_address() {
+    let (mut net, mut rogue, _) = start();
+    let victim: std::net::SocketAddr = "8.8.4.4:53".parse().unwrap();
+    let create = create_for(&net, NEXT);
+    for number in 0..40u8 {
+        let mut hop = rogue.circuit(&mut net, 100 + u32::from(number));
+        let key = ed25519_dalek::SigningKey::from_bytes(&[number; 32]);
+        let mut descriptor = net.descriptor(NEXT);
+        descriptor.peer_id = warren_schemas::PeerId(key.verifying_key().to_bytes());
+        descriptor.addresses = vec![(victim.ip(), 1000 + u16::from(number)).into()];
+        let content = crate::rogue::raw_extend(descriptor.sign(&key).as_bytes(), &create);
+        let part = Fragment { index: 0, total: 1, bytes: &content };
+        let cell = rogue.command(&mut hop, &HopMessage::Extend { exchange: 1, part });
+        rogue.say(&mut net, &cell);
+    }
+    net.run_for(Duration::from_secs(9));
+    let hit = net.record.iter().filter(|flight| flight.to.ip() == victim.ip()).count();
+    assert!(hit > 0 && hit <= 8 * 4, "{hit} datagrams");
+}
+
+/// A circuit that cannot get longer keeps no parts of an EXTEND, and says so at the first.
+#[test]
+fn parts_of_a_hopeless_extend_are_not_kept() {
+    let (mut net, mut rogue, mut hop) = start();
+    let (signed, create) = (net.signed(NEXT), create_for(&net, NEXT));
+    assert_eq!(rogue.extend(&mut net, &mut hop, 1, signed.as_bytes(), &create), None);
+    let part = Fragment { index: 0, total: 4, bytes: &[1; 1024] };
+    let cell = rogue.command(&mut hop, &HopMessage::Extend { exchange: 2, part });
+    assert_eq!(rogue.say(&mut net, &cell), Some(DropReason::Unexpected));
+    let answers = rogue.answers(&mut net, &mut hop);
+    let [(number, inner)] = &answers[..] else { panic!("{answers:?}") };
+    let failed = HopMessage::ExtendFailed { exchange: 2, reason: CloseReason::Refused };
+    assert_eq!(HopMessage::decode(*number, inner), Ok(failed));
+}
+
+/// What is passed on is a layer, or it is nothing.
+#[test]
+fn what_is_too_short_for_a_layer_is_not_passed_on() {
+    let (mut net, mut rogue, mut hop) = start();
+    let (signed, create) = (net.signed(NEXT), create_for(&net, NEXT));
+    assert_eq!(rogue.extend(&mut net, &mut hop, 1, signed.as_bytes(), &create), None);
+    // With a rate, cells wait: nothing without a length may.
+    net.reconfigure(RELAY, |config| config.limits.bytes_per_second = 1);
+    for length in [0, 1, 20] {
+        let cell = layer(&mut hop.sealer, command::RELAY, &vec![0; length]);
+        let cell = rogue.ends.cell(hop.id, &cell);
+        rogue.is_dropped(&mut net, &cell, DropReason::Malformed);
+    }
+}

@@ -125,12 +125,12 @@ fn only_the_right_cookie_opens() {
     assert_eq!(sent_to(&mut net, HERE)[0].len(), MAX_DATAGRAM);
 }
 
-/// A LINK with the cookie that the relay wants.
-fn with_cookie(net: &mut Net, number: u32) -> Vec<u8> {
+/// A LINK from `from` with the cookie that the relay wants.
+fn with_cookie(net: &mut Net, from: SocketAddr, number: u32) -> Vec<u8> {
     let link = link(net, number, number as u8);
     net.record.clear();
-    net.inject(RELAY, HERE, &link);
-    let answer = sent_to(net, HERE).remove(0);
+    net.inject(RELAY, from, &link);
+    let answer = sent_to(net, from).remove(0);
     let cookie = CookieMessage::decode(&answer).unwrap().cookie;
     changed(&link, |link| link.cookie = cookie)
 }
@@ -146,10 +146,11 @@ fn half_open_links_are_bounded_and_forgotten() {
     }
     // Half of the table is for those who have shown that they receive.
     for number in 3..=5 {
-        let link = with_cookie(&mut net, number);
-        assert_eq!(refused(&mut net, RELAY, HERE, &link), None);
+        let from = SocketAddr::from(([6, 6, 7, number as u8], 1));
+        let link = with_cookie(&mut net, from, number);
+        assert_eq!(refused(&mut net, RELAY, from, &link), None);
     }
-    let one_more = with_cookie(&mut net, 6);
+    let one_more = with_cookie(&mut net, HERE, 6);
     is_dropped(&mut net, RELAY, &one_more, DropReason::Limit);
     // A repeated LINK is no new one.
     let again = link(&net, 2, 2);

@@ -252,3 +252,57 @@ fn a_report_of_many_circuits_comes_in_several() {
         .collect();
     assert_eq!(parts, [256, 256, 88]);
 }
+
+#[test]
+fn one_address_cannot_take_all_half_open_links() {
+    let mut net = Net::with_relays(16, 1);
+    net.recording = true;
+    net.loss = 1000;
+    net.create(0, &[1]);
+    let link = net.record.remove(0).bytes;
+    net.kill(0);
+    net.reconfigure(1, |config| config.limits.link_handshakes_per_second = 1000);
+    net.reconfigure(1, |config| config.limits.half_open_links = 80);
+    let open = |net: &mut Net, from: &str, number: u16| {
+        let mut other = link.clone();
+        other[60..62].copy_from_slice(&number.to_be_bytes());
+        for _ in 0..2 {
+            net.record.clear();
+            net.inject(1, from.parse().unwrap(), &other);
+            let answer = net.record.first()?.bytes.clone();
+            if answer[0] == Kind::Linked as u8 {
+                return Some(());
+            }
+            other[79..111].copy_from_slice(&answer[14..46]);
+        }
+        None
+    };
+    let got = (0..200).filter(|number| open(&mut net, "6.6.6.6:6", *number).is_some()).count();
+    assert_eq!(got, 40 + 10, "those without a cookie, and an eighth of the table");
+    assert!(open(&mut net, "6.6.6.6:7", 300).is_none(), "another port is the same address");
+    assert!(open(&mut net, "7.7.7.7:7", 301).is_some(), "others still get in");
+    net.loss = 0;
+    net.run_for(Duration::from_secs(11));
+    assert_eq!(net.nodes[1].tunnel.half_open, 0);
+    assert!(net.nodes[1].tunnel.proven.is_empty());
+}
+
+#[test]
+fn strangers_leave_room_for_the_nodes_own_circuits() {
+    let mut net = Net::with_relays(17, 2);
+    net.reconfigure(1, |config| {
+        config.limits.circuits = 3;
+        config.limits.links = 2;
+    });
+    for _ in 0..2 {
+        let node = net.add(false, false);
+        for _ in 0..3 {
+            net.create(node, &[1]);
+        }
+    }
+    net.run_for(SECOND);
+    assert_eq!((sync(&mut net, 1).relayed_circuits, sync(&mut net, 1).links), (3, 2));
+    let own = net.create(1, &[2]);
+    net.run_for(SECOND);
+    assert!(matches!(net.answer(1, own), Some(Event::CircuitReady { .. })), "{:?}", net.answer(1, own));
+}

@@ -228,12 +228,29 @@ fn handles_of_others_and_of_nobody_are_refused() {
     let circuit = net.circuit(0, &[1, 2]);
     net.send(0, warren_schemas::CircuitHandle(circuit.0 + 1), &datagrams(1, 1));
     // Node 1 relays the circuit; that is not an end.
-    net.send(1, warren_schemas::CircuitHandle(1), &datagrams(1, 1));
+    let relayed = *net.nodes[1].tunnel.circuits.keys().next().unwrap();
+    net.send(1, relayed, &datagrams(1, 1));
     for node in [0, 1] {
         assert_eq!(super::dropped(&net, node, crate::drop_reason::DropReason::UnknownHandle), 1);
     }
     net.send(0, circuit, &[vec![0; 1241]]);
     assert_eq!(super::dropped(&net, 0, crate::drop_reason::DropReason::TooLong), 1);
+}
+
+#[test]
+fn a_successor_gives_none_of_its_predecessors_handles() {
+    let mut net = Net::with_relays(12, 1);
+    let mut seen = std::collections::HashSet::new();
+    for _ in 0..4 {
+        for _ in 0..3 {
+            assert!(seen.insert(net.circuit(0, &[1])));
+        }
+        // As after a fault: a new machine with the old configuration.
+        let (now, config) = (net.now, net.nodes[0].config.clone());
+        net.nodes[0].tunnel = crate::Tunnel::new();
+        net.nodes[0].tunnel.configure(now, config).unwrap();
+        net.nodes[0].events.clear();
+    }
 }
 
 #[test]
