@@ -1,7 +1,7 @@
 //! A small SOCKS5 client (RFC 1928, RFC 1929) of our own, and HTTP over it.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
@@ -20,12 +20,35 @@ pub struct Door {
     pub password: String,
 }
 
-/// Connects to `target` through the SOCKS server as `user`.
-///
-/// # Errors
-/// With the reply code, or when the server does not speak SOCKS.
-pub fn connect(door: &Door, user: &str, target: SocketAddr) -> anyhow::Result<TcpStream> {
-    let SocketAddr::V4(v4) = target else { bail!("IPv4 only") };
+/// Where a request goes, as SOCKS writes it.
+#[derive(Clone, Debug)]
+pub enum Target {
+    /// An address.
+    Address(SocketAddr),
+    /// A name that the exit resolves.
+    Name(String, u16),
+}
+
+impl From<SocketAddr> for Target {
+    fn from(address: SocketAddr) -> Self {
+        Self::Address(address)
+    }
+}
+
+impl Target {
+    fn encode(&self) -> anyhow::Result<Vec<u8>> {
+        let (mut bytes, port) = match self {
+            Self::Address(SocketAddr::V4(v4)) => ([&[1], &v4.ip().octets()[..]].concat(), v4.port()),
+            Self::Address(SocketAddr::V6(v6)) => ([&[4], &v6.ip().octets()[..]].concat(), v6.port()),
+            Self::Name(name, port) => ([&[3, u8::try_from(name.len())?], name.as_bytes()].concat(), *port),
+        };
+        bytes.extend(port.to_be_bytes());
+        Ok(bytes)
+    }
+}
+
+/// Logs in as `user`, makes a request and reads its reply: the stream, and the address it names.
+fn request(door: &Door, user: &str, verb: u8, target: &Target) -> anyhow::Result<(TcpStream, SocketAddr)> {
     let mut stream = TcpStream::connect(door.address)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.write_all(&[5, 1, 2])?;
@@ -39,17 +62,64 @@ pub fn connect(door: &Door, user: &str, target: SocketAddr) -> anyhow::Result<Tc
     stream.write_all(&login)?;
     stream.read_exact(&mut two)?;
     ensure!(two == [1, 0], "login refused: {two:?}");
-    let mut request = vec![5, 1, 0, 1];
-    request.extend(v4.ip().octets());
-    request.extend(v4.port().to_be_bytes());
-    stream.write_all(&request)?;
+    stream.write_all(&[&[5, verb, 0], target.encode()?.as_slice()].concat())?;
     let mut reply = [0; 4];
     stream.read_exact(&mut reply)?;
     let [_, code, _, kind] = reply;
     ensure!(code == 0, "SOCKS reply {code}");
-    let mut bound = vec![0; if kind == 4 { 18 } else { 6 }];
+    ensure!(kind == 1, "a reply of address kind {kind}");
+    let mut bound = [0; 6];
     stream.read_exact(&mut bound)?;
-    Ok(stream)
+    let [a, b, c, d, high, low] = bound;
+    Ok((stream, SocketAddr::from(([a, b, c, d], u16::from_be_bytes([high, low])))))
+}
+
+/// Connects to `target` through the SOCKS server as `user`.
+///
+/// # Errors
+/// With the reply code, or when the server does not speak SOCKS.
+pub fn connect(door: &Door, user: &str, target: impl Into<Target>) -> anyhow::Result<TcpStream> {
+    Ok(request(door, user, 1, &target.into())?.0)
+}
+
+/// A UDP association: datagrams go and come through it as long as it lives.
+pub struct Association {
+    socket: UdpSocket,
+    relay: SocketAddr,
+    _control: TcpStream,
+}
+
+impl Association {
+    /// Asks for one as `user`.
+    ///
+    /// # Errors
+    /// With the reply code, or when the server does not speak SOCKS.
+    pub fn open(door: &Door, user: &str) -> anyhow::Result<Self> {
+        let anything = Target::Address(SocketAddr::from(([0, 0, 0, 0], 0)));
+        let (control, relay) = request(door, user, 3, &anything)?;
+        let socket = UdpSocket::bind("127.0.0.1:0")?;
+        Ok(Self { socket, relay, _control: control })
+    }
+
+    /// Sends `payload` to `target` until an answer comes, every second, and gives the answer without
+    /// its header.
+    ///
+    /// # Errors
+    /// When none comes in ten tries.
+    pub fn ask(&self, target: &Target, payload: &[u8]) -> anyhow::Result<Vec<u8>> {
+        let datagram = [&[0, 0, 0], target.encode()?.as_slice(), payload].concat();
+        self.socket.set_read_timeout(Some(Duration::from_secs(1)))?;
+        let mut buffer = [0; 2048];
+        for _ in 0..10 {
+            self.socket.send_to(&datagram, self.relay)?;
+            let Ok((length, from)) = self.socket.recv_from(&mut buffer) else { continue };
+            ensure!(from == self.relay, "an answer from {from}");
+            // The header of an IPv4 source: reserved 2, fragment 1, kind 1, address 4, port 2.
+            ensure!(buffer.get(3) == Some(&1), "not from an IPv4 address");
+            return Ok(buffer.get(10..length).context("too short")?.to_vec());
+        }
+        bail!("no answer")
+    }
 }
 
 /// A page being fetched.

@@ -14,6 +14,7 @@
 
 pub mod fetch;
 pub mod lab;
+pub mod namespace;
 pub mod origin;
 pub mod swarm;
 pub mod tracker;

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use warren_bench::network::Role;
-use warren_e2e::fetch::{self, Door, Page};
+use warren_e2e::fetch::{self, Association, Door, Page, Target};
 use warren_e2e::lab::{Lab, ready_paths};
 use warren_e2e::origin::Origin;
 
@@ -41,6 +41,30 @@ fn many_pages_at_once_share_the_circuits() {
         }
     });
     assert_eq!(origin.requests(), 20);
+}
+
+#[test]
+fn names_are_resolved_at_the_exit_and_udp_goes_both_ways() {
+    let lab = Lab::start(3, 2).unwrap();
+    let (origin, door) = (Origin::start().unwrap(), lab.door().unwrap());
+    let name = Target::Name("localhost".into(), origin.address().port());
+    let echo = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let at = Target::Address(echo.local_addr().unwrap());
+    std::thread::spawn(move || {
+        let mut buffer = [0; 2048];
+        while let Ok((length, from)) = echo.recv_from(&mut buffer) {
+            let _ = echo.send_to(&buffer[..length], from);
+        }
+    });
+    for hops in 1..=3 {
+        let user = format!("h{hops}");
+        drop(fetch::connect(&door, &user, name.clone()).unwrap());
+        let association = Association::open(&door, &user).unwrap();
+        for length in [1, 1000, 1500] {
+            let payload: Vec<u8> = (0..length).map(warren_e2e::origin::byte_at).collect();
+            assert_eq!(association.ask(&at, &payload).unwrap(), payload, "{hops} hops, {length} bytes");
+        }
+    }
 }
 
 #[test]

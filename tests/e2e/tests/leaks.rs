@@ -1,18 +1,16 @@
 //! Nothing leaves but through the circuits: a network namespace with only loopback counts every
 //! packet for which there is no route.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 use std::net::{SocketAddrV4, UdpSocket};
-use std::process::Command;
 use std::time::Duration;
 
 use warren_bench::content;
 use warren_e2e::lab::Lab;
+use warren_e2e::namespace;
 use warren_e2e::swarm::{self, is, text};
 use warren_e2e::tracker::Swarm;
-
-const INSIDE: &str = "WARREN_E2E_INSIDE";
 
 /// Packets that this namespace could not send for want of a route, IPv4 and IPv6 (`OutNoRoutes`).
 fn without_route() -> u64 {
@@ -28,23 +26,10 @@ fn without_route() -> u64 {
     lines[1][column].parse::<u64>().unwrap() + six
 }
 
-/// Runs the test of this name again, alone, where only loopback is up.
-fn run_inside(test: &str) {
-    let script = "ip link set lo up && exec \"$0\" --exact \"$1\" --nocapture";
-    let mut command = Command::new("unshare");
-    command
-        .args(["-rn", "sh", "-c", script])
-        .arg(std::env::current_exe().unwrap())
-        .arg(test)
-        .env(INSIDE, "1");
-    let status = command.status().expect("unshare and ip are needed (Debian: util-linux, iproute2)");
-    assert!(status.success(), "inside the namespace: {status}");
-}
-
 #[test]
 fn an_anonymous_download_sends_nothing_past_its_circuits() {
-    if std::env::var_os(INSIDE).is_none() {
-        return run_inside("an_anonymous_download_sends_nothing_past_its_circuits");
+    if !namespace::is_inside() {
+        return namespace::run_inside("an_anonymous_download_sends_nothing_past_its_circuits").unwrap();
     }
     // The counter counts, or it would prove nothing.
     let before = without_route();
