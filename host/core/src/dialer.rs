@@ -4,9 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
-use warren_ports::{
-    Association, BoxFuture, Clock, Datagrams, Dial, DialError, DialJob, Isolation, Target,
-};
+use warren_ports::{Association, BoxFuture, Clock, Datagrams, Dial, DialError, DialJob, Isolation, Target};
 
 use crate::direct;
 use crate::messages::{Ask, ToKeeper, What};
@@ -31,7 +29,7 @@ impl Dialer {
         Box::pin(async move {
             let ask = ToKeeper::Ask(Ask { isolation, what, deadline });
             if let Err(mpsc::error::SendError(ToKeeper::Ask(ask))) = keeper.send(ask).await {
-                ask.fail(DialError::Failed).await;
+                ask.fail(DialError::Failed);
             }
         })
     }
@@ -50,10 +48,7 @@ impl Dial for Dialer {
 }
 
 impl Datagrams for Dialer {
-    fn associate(
-        &self,
-        isolation: Isolation,
-    ) -> BoxFuture<'static, Result<Box<dyn Association>, DialError>> {
+    fn associate(&self, isolation: Isolation) -> BoxFuture<'static, Result<Box<dyn Association>, DialError>> {
         if isolation.hops == 0 {
             return Box::pin(async { direct::associate().await });
         }

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
@@ -15,7 +17,14 @@ use crate::messages::{Ask, ToKeeper, What};
 pub(crate) struct Ends {
     worker: u8,
     keeper: mpsc::Sender<ToKeeper>,
-    connections: HashMap<CircuitHandle, Vec<Connection>>,
+    connections: HashMap<CircuitHandle, Vec<End>>,
+}
+
+/// A connection and how many asks are being served on it.
+#[derive(Clone)]
+struct End {
+    connection: Connection,
+    streams: Arc<AtomicU32>,
 }
 
 impl Ends {
@@ -25,7 +34,8 @@ impl Ends {
 
     /// A circuit's last hop proved itself on this connection.
     pub(crate) fn insert(&mut self, handle: CircuitHandle, connection: Connection) {
-        self.connections.entry(handle).or_default().push(connection);
+        let end = End { connection, streams: Arc::default() };
+        self.connections.entry(handle).or_default().push(end);
     }
 
     /// Whether a connection uses that circuit.
@@ -43,28 +53,56 @@ impl Ends {
         self.connections.drain().map(|(handle, _)| handle).collect()
     }
 
+    /// Forgets connections that are closed, and answers with the circuits that have none left:
+    /// they are of no use any more, though they stand.
+    pub(crate) fn sweep(&mut self) -> Vec<CircuitHandle> {
+        let bare = self.connections.extract_if(|_, ends| {
+            ends.retain(|end| !end.connection.is_closed());
+            ends.is_empty()
+        });
+        bare.map(|(handle, _)| handle).collect()
+    }
+
     /// Moves the connections of circuit `from` to circuit `to`, where new streams go on using the
-    /// connection that `to` has.
-    pub(crate) fn migrate(&mut self, from: CircuitHandle, to: CircuitHandle) {
-        for connection in self.connections.remove(&from).unwrap_or_default() {
-            connection.migrate(to);
-            self.insert(to, connection);
+    /// connection that `to` has. Answers how many streams came with them.
+    pub(crate) fn migrate(&mut self, from: CircuitHandle, to: CircuitHandle) -> u32 {
+        let mut streams = 0;
+        for end in self.connections.remove(&from).unwrap_or_default() {
+            end.connection.migrate(to);
+            streams += end.streams.load(Ordering::Relaxed);
+            self.connections.entry(to).or_default().push(end);
         }
+        streams
     }
 
     /// Does on the circuit what was asked for. Runs as a task; an ask whose connection died before
     /// the exit was reached goes back to the keeper, because nothing was sent yet.
     pub(crate) fn open(&self, handle: CircuitHandle, ask: Ask) {
         let (worker, keeper) = (self.worker, self.keeper.clone());
-        let open = |all: &Vec<Connection>| all.iter().find(|connection| !connection.is_closed()).cloned();
-        let connection = self.connections.get(&handle).and_then(open);
+        let open = |all: &Vec<End>| all.iter().find(|end| !end.connection.is_closed()).cloned();
+        let end = self.connections.get(&handle).and_then(open);
+        if let Some(end) = &end {
+            end.streams.fetch_add(1, Ordering::Relaxed);
+        }
         tokio::spawn(async move {
-            match connection {
-                Some(connection) => serve(&connection, ask, &keeper).await,
-                None => give_back(ask, &keeper).await,
-            }
+            let handle = match end {
+                Some(end) => end.serve(ask, &keeper).await,
+                None => {
+                    give_back(ask, &keeper).await;
+                    handle
+                }
+            };
             drop(keeper.send(ToKeeper::StreamEnded { worker, handle }).await);
         });
+    }
+}
+
+impl End {
+    /// Answers with the circuit that carried it at its end.
+    async fn serve(self, ask: Ask, keeper: &mpsc::Sender<ToKeeper>) -> CircuitHandle {
+        serve(&self.connection, ask, keeper).await;
+        self.streams.fetch_sub(1, Ordering::Relaxed);
+        self.connection.circuit()
     }
 }
 
@@ -93,7 +131,7 @@ async fn serve(connection: &Connection, ask: Ask, keeper: &mpsc::Sender<ToKeeper
 
 async fn give_back(ask: Ask, keeper: &mpsc::Sender<ToKeeper>) {
     if let Err(mpsc::error::SendError(ToKeeper::Ask(ask))) = keeper.send(ToKeeper::Ask(ask)).await {
-        ask.fail(DialError::CircuitLost).await;
+        ask.fail(DialError::CircuitLost);
     }
 }
 
@@ -112,3 +150,6 @@ impl Association for Counted {
         self.inner.recv()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -146,7 +146,8 @@ mod tests {
     #[test]
     fn a_worker_that_asks_too_often_is_refused() {
         let (mut host, _) = host();
-        let refusals = (0..DH_PER_SECOND * 3).filter(|_| host.onion_dh(4, &[9; 32]) == Err(DhRefusal::RateLimited));
+        let refusals =
+            (0..DH_PER_SECOND * 3).filter(|_| host.onion_dh(4, &[9; 32]) == Err(DhRefusal::RateLimited));
         assert!(refusals.count() > 0);
     }
 }

@@ -3,14 +3,12 @@
 //! It owns the policy (`host/circuits`), sends its commands to the worker threads and parks what
 //! asks for a circuit until one stands. It never touches a cell.
 
-use std::collections::{HashMap, HashSet, VecDeque};
-use std::net::SocketAddr;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 use warren_circuits::{CircuitRef, CircuitReport, CircuitState, Circuits, Command, Guard, Rules};
-use warren_exit::Exit;
 use warren_ports::status::{CircuitStatus, Status, WorkerStatus};
 use warren_ports::{Clock, DialError, Isolation};
 use warren_schemas::control::{CloseReason, Request, Sync};
@@ -20,12 +18,15 @@ use warren_schemas::{CircuitHandle, PeerId, RequestId, Timestamp};
 use crate::host::random_bytes;
 use crate::messages::{Ask, ToKeeper, ToWorker};
 use crate::thread::Gauge;
+use crate::tunnel_ports::TunnelPorts;
 
 /// Asks that may wait for a circuit; one more fails at once.
 const MAX_PARKED: usize = 4096;
-
-/// Relay addresses that an exit denies; descriptors beyond that are many thousands.
-const MAX_DENIED: usize = 16_384;
+/// Messages that may wait for full mailboxes; when there are more, the oldest is dropped. What it
+/// would have closed then ends by itself, when it is idle or too old.
+const MAX_UNSENT: usize = 4096;
+/// The longest between two looks at what is due.
+const LONGEST_LOOK: Duration = Duration::from_secs(1);
 /// How long a connection waits for another circuit to its last hop. Shorter than QUIC's idle time.
 const ORPHAN_WAIT: Duration = Duration::from_secs(20);
 
@@ -37,12 +38,15 @@ pub(crate) struct Keeper {
     gauges: Vec<Arc<Gauge>>,
     counts: HashMap<u8, Sync>,
     clock: Arc<dyn Clock>,
+    /// When it last looked at what is due.
+    looked: Timestamp,
     parked: VecDeque<Ask>,
     /// Connections whose circuit died, by what they were: a new circuit of the same isolation to
     /// the same exit saves their streams.
     orphans: Vec<Orphan>,
-    exit: Option<Arc<Exit>>,
-    relay_addresses: HashSet<SocketAddr>,
+    /// What found a mailbox full and must still arrive.
+    unsent: VecDeque<(u8, ToWorker)>,
+    tunnel_ports: TunnelPorts,
 }
 
 /// A connection that waits for another circuit to its last hop.
@@ -62,7 +66,7 @@ impl Keeper {
         inbox: mpsc::Receiver<ToKeeper>,
         workers: Vec<mpsc::Sender<ToWorker>>,
         gauges: Vec<Arc<Gauge>>,
-        exit: Option<Arc<Exit>>,
+        tunnel_ports: TunnelPorts,
         clock: Arc<dyn Clock>,
     ) -> Self {
         let mut circuits = Circuits::new(rules, u64::from_le_bytes(random_bytes()));
@@ -73,11 +77,12 @@ impl Keeper {
             workers,
             gauges,
             counts: HashMap::new(),
+            looked: clock.now(),
             clock,
             parked: VecDeque::new(),
             orphans: Vec::new(),
-            exit,
-            relay_addresses: HashSet::new(),
+            unsent: VecDeque::new(),
+            tunnel_ports,
         }
     }
 
@@ -88,18 +93,22 @@ impl Keeper {
             let message = tokio::select! {
                 message = self.inbox.recv() => message,
                 () = tokio::time::sleep(wake) => {
-                    self.handle_time().await;
+                    self.handle_time();
                     continue;
                 }
             };
             match message {
                 None | Some(ToKeeper::Shutdown) => break,
-                Some(message) => self.handle(message).await,
+                Some(message) => self.handle(message),
             }
             self.carry_out();
+            if self.clock.now().since(self.looked) >= LONGEST_LOOK {
+                // Messages without end must not keep it from what is due.
+                self.handle_time();
+            }
         }
         for ask in self.parked {
-            ask.fail(DialError::Failed).await;
+            ask.fail(DialError::Failed);
         }
     }
 
@@ -107,35 +116,41 @@ impl Keeper {
         let now = self.clock.now();
         let parked = self.parked.iter().map(|ask| ask.deadline);
         let next = self.circuits.poll_timeout().into_iter().chain(parked).min();
-        let wait = next.map_or(Duration::from_secs(1), |at| at.since(now));
-        wait.clamp(Duration::from_millis(1), Duration::from_secs(1))
+        let wait = next.map_or(LONGEST_LOOK, |at| at.since(now));
+        wait.clamp(Duration::from_millis(1), LONGEST_LOOK)
     }
 
-    async fn handle_time(&mut self) {
+    fn handle_time(&mut self) {
         let now = self.clock.now();
+        self.looked = now;
+        self.resend();
         self.circuits.handle_timeout(now);
         self.carry_out();
         self.abandon(now);
-        self.give_up(now).await;
+        self.give_up(now);
+        self.tunnel_ports.tell(now, self.circuits.tunnel_addresses());
     }
 
-    async fn handle(&mut self, message: ToKeeper) {
+    fn handle(&mut self, message: ToKeeper) {
         let now = self.clock.now();
         match message {
-            ToKeeper::Ask(ask) => self.handle_ask(now, ask).await,
+            ToKeeper::Ask(ask) => self.handle_ask(now, ask),
             ToKeeper::Want(isolation) => self.circuits.want(now, &isolation),
             ToKeeper::Relay(descriptor, signed) => self.handle_relay(now, *descriptor, signed),
             ToKeeper::Ready { request, worker, handle } => {
                 self.circuits.handle_ready(now, request, worker, handle);
                 self.adopt(worker, handle);
-                self.serve_parked(now).await;
+                self.serve_parked(now);
             }
             ToKeeper::Failed { request, reason, hop } => {
                 tracing::debug!(hop, reason = ?reason, "circuit failed");
                 self.circuits.handle_failed(now, request, reason, hop);
             }
             ToKeeper::Dead { worker, handle, reason } => self.handle_dead(now, worker, handle, reason),
-            ToKeeper::WorkerLost { worker } => self.circuits.handle_worker_lost(now, worker),
+            ToKeeper::WorkerLost { worker } => self.handle_worker_lost(now, worker),
+            ToKeeper::StreamsMoved { worker, to, streams } => {
+                self.circuits.streams_changed(worker, to, i32::try_from(streams).unwrap_or(i32::MAX));
+            }
             ToKeeper::StreamEnded { worker, handle } => self.circuits.streams_changed(worker, handle, -1),
             ToKeeper::Counts { worker, sync } => drop(self.counts.insert(worker, sync)),
             ToKeeper::Status(answer) => drop(answer.send(self.status(now))),
@@ -144,21 +159,27 @@ impl Keeper {
         }
     }
 
-    async fn handle_ask(&mut self, now: Timestamp, ask: Ask) {
+    fn handle_ask(&mut self, now: Timestamp, ask: Ask) {
         self.circuits.want(now, &ask.isolation);
-        match self.circuits.select(&ask.isolation) {
-            Some(circuit) => self.open(&circuit, ask).await,
+        self.place(now, ask);
+    }
+
+    /// Sends it to a circuit, or parks it. One that comes back again and again is late some day and
+    /// parked for `give_up`.
+    fn place(&mut self, now: Timestamp, ask: Ask) {
+        match self.circuits.select(&ask.isolation).filter(|_| now < ask.deadline) {
+            Some(circuit) => self.open(&circuit, ask),
             None if self.parked.len() < MAX_PARKED => self.parked.push_back(ask),
-            None => ask.fail(DialError::Limit).await,
+            None => ask.fail(DialError::Limit),
         }
     }
 
-    async fn open(&mut self, circuit: &CircuitRef, ask: Ask) {
+    fn open(&mut self, circuit: &CircuitRef, ask: Ask) {
         let (worker, handle) = (circuit.worker, circuit.handle);
         self.circuits.streams_changed(worker, handle, 1);
         if let Err(ToWorker::Open { ask, .. }) = self.send(worker, ToWorker::Open { handle, ask }) {
             self.circuits.streams_changed(worker, handle, -1);
-            ask.fail(DialError::Limit).await;
+            ask.fail(DialError::Limit);
         }
     }
 
@@ -170,15 +191,41 @@ impl Keeper {
         }
     }
 
-    async fn serve_parked(&mut self, now: Timestamp) {
-        for ask in std::mem::take(&mut self.parked) {
-            self.handle_ask(now, ask).await;
+    /// Sends what cannot be left unsaid: at once, or when there is room.
+    fn post(&mut self, worker: u8, message: ToWorker) {
+        if let Err(message) = self.send(worker, message) {
+            if self.unsent.len() >= MAX_UNSENT {
+                self.unsent.pop_front();
+            }
+            self.unsent.push_back((worker, message));
         }
     }
 
+    fn resend(&mut self) {
+        for (worker, message) in std::mem::take(&mut self.unsent) {
+            self.post(worker, message);
+        }
+    }
+
+    /// What is parked wants its circuits already.
+    fn serve_parked(&mut self, now: Timestamp) {
+        for ask in std::mem::take(&mut self.parked) {
+            self.place(now, ask);
+        }
+    }
+
+    /// Its circuits are gone: what waits to be said of them is void, and its successor must not
+    /// take it for a word about its own.
+    fn handle_worker_lost(&mut self, now: Timestamp, lost: u8) {
+        self.orphans.retain(|orphan| orphan.worker != lost);
+        self.unsent.retain(|(worker, _)| *worker != lost);
+        self.circuits.handle_worker_lost(now, lost);
+    }
+
     /// Fails what waited too long, with the rule that stands in its way.
-    async fn give_up(&mut self, now: Timestamp) {
-        let (late, waiting) = std::mem::take(&mut self.parked).into_iter().partition(|ask| ask.deadline <= now);
+    fn give_up(&mut self, now: Timestamp) {
+        let (late, waiting) =
+            std::mem::take(&mut self.parked).into_iter().partition(|ask| ask.deadline <= now);
         self.parked = waiting;
         let late: VecDeque<Ask> = late;
         if late.is_empty() {
@@ -188,40 +235,35 @@ impl Keeper {
         for ask in late {
             let reason = reasons.iter().find(|(isolation, _)| *isolation == ask.isolation);
             let text = reason.map_or_else(|| "none stood in time".to_owned(), |(_, why)| why.to_string());
-            ask.fail(DialError::NoCircuit(text)).await;
+            ask.fail(DialError::NoCircuit(text));
         }
     }
 
     /// Learns a relay; an exit denies its tunnel ports as destinations.
     fn handle_relay(&mut self, now: Timestamp, descriptor: Descriptor, signed: SignedDescriptor) {
-        let before = self.relay_addresses.len();
-        if self.relay_addresses.len() < MAX_DENIED {
-            self.relay_addresses.extend(descriptor.addresses.iter().copied());
-        }
-        if let Some(exit) = self.exit.as_ref().filter(|_| before != self.relay_addresses.len()) {
-            exit.set_relays(self.relay_addresses.iter().copied());
-        }
         self.circuits.handle_relay(now, descriptor, signed);
+        self.tunnel_ports.handle_change();
     }
 
     /// A circuit is gone. Its connection waits when another circuit to its exit is on its way,
     /// else its streams are reset by the thread that owns it.
     fn handle_dead(&mut self, now: Timestamp, worker: u8, handle: CircuitHandle, reason: CloseReason) {
-        let report = self.circuits.statuses(now).into_iter().find(|c| c.worker == worker && c.handle == Some(handle));
+        let report =
+            self.circuits.statuses(now).into_iter().find(|c| c.worker == worker && c.handle == Some(handle));
         self.circuits.handle_dead(now, worker, handle, reason);
         let Some(CircuitReport { isolation: Some(isolation), path, streams: 1.., .. }) = report else {
-            drop(self.send(worker, ToWorker::Abandon { handle }));
+            self.post(worker, ToWorker::Abandon { handle });
             return;
         };
         tracing::info!(hops = isolation.hops, ?reason, "a circuit in use died");
         let exit = path.last().copied().unwrap_or(PeerId([0; 32]));
         if let Some(other) = self.circuits.same_last_hop_on(worker, &isolation, exit) {
-            drop(self.send(worker, ToWorker::Migrate { from: handle, to: other.handle }));
+            self.post(worker, ToWorker::Migrate { from: handle, to: other.handle });
         } else if self.circuits.rebuilding(&isolation, exit) {
             let until = now.after(ORPHAN_WAIT);
             self.orphans.push(Orphan { worker, handle, isolation, exit, until });
         } else {
-            drop(self.send(worker, ToWorker::Abandon { handle }));
+            self.post(worker, ToWorker::Abandon { handle });
         }
     }
 
@@ -239,7 +281,7 @@ impl Keeper {
         };
         let adopted: Vec<Orphan> = self.orphans.extract_if(.., fits).collect();
         for orphan in adopted {
-            drop(self.send(worker, ToWorker::Migrate { from: orphan.handle, to }));
+            self.post(worker, ToWorker::Migrate { from: orphan.handle, to });
         }
     }
 
@@ -247,7 +289,7 @@ impl Keeper {
     fn abandon(&mut self, now: Timestamp) {
         let late: Vec<Orphan> = self.orphans.extract_if(.., |orphan| orphan.until <= now).collect();
         for Orphan { worker, handle, .. } in late {
-            drop(self.send(worker, ToWorker::Abandon { handle }));
+            self.post(worker, ToWorker::Abandon { handle });
         }
     }
 
@@ -257,7 +299,7 @@ impl Keeper {
                 Command::Build { request, worker, hops, .. } => self.build(request, worker, hops),
                 Command::Close { worker, handle, reason } => {
                     let request = Request::Circuit { handle, reason };
-                    drop(self.send(worker, ToWorker::Request(RequestId::default(), request)));
+                    self.post(worker, ToWorker::Request(RequestId::default(), request));
                 }
             }
         }
@@ -278,7 +320,10 @@ impl Keeper {
         Status {
             relays_known,
             exits_known,
-            waiting: waiting.iter().map(|(isolation, why)| format!("{} hops: {why}", isolation.hops)).collect(),
+            waiting: waiting
+                .iter()
+                .map(|(isolation, why)| format!("{} hops: {why}", isolation.hops))
+                .collect(),
             circuits: self.circuits.statuses(now).into_iter().map(circuit_status).collect(),
             workers: self.worker_statuses(),
             ..Status::default()
@@ -320,3 +365,6 @@ fn circuit_status(report: CircuitReport) -> CircuitStatus {
         age_s: report.age.as_secs(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,21 +1,53 @@
 //! The last hop's side: what originators ask of this exit over the circuits that end here.
 
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::io::copy_bidirectional_with_sizes;
 use warren_exit::{Exit, ExitCircuit, Outbound, UdpFlow};
-use warren_schemas::stream::Outcome;
 use warren_ports::{Association, DialError};
+use warren_schemas::CircuitHandle;
+use warren_schemas::stream::Outcome;
 use warren_streams::{Answer, Asked, Endpoint, Incoming, TunnelAssociation};
 
 /// Bytes a stream's copy buffers, each way.
 const COPY_BUFFER: usize = 64 * 1024;
 
+/// Circuits whose share of the exit is remembered, of one worker.
+const SHARES: usize = 256;
+
+/// What circuits used of the exit. A circuit that connects anew finds what it left: its limits are
+/// the circuit's and not the connection's.
+#[derive(Default)]
+struct Shares {
+    of: HashMap<CircuitHandle, ExitCircuit>,
+    oldest: VecDeque<CircuitHandle>,
+}
+
+impl Shares {
+    fn of(&mut self, exit: &Arc<Exit>, circuit: CircuitHandle) -> ExitCircuit {
+        if let Some(share) = self.of.get(&circuit) {
+            return share.clone();
+        }
+        if self.oldest.len() >= SHARES
+            && let Some(oldest) = self.oldest.pop_front()
+        {
+            self.of.remove(&oldest);
+        }
+        let share = exit.circuit();
+        self.of.insert(circuit, share.clone());
+        self.oldest.push_back(circuit);
+        share
+    }
+}
+
 /// Takes the connections of all circuits that end at this worker, until the endpoint closes.
 pub(crate) async fn serve(endpoint: Arc<Endpoint>, exit: Arc<Exit>) {
+    let mut shares = Shares::default();
     while let Some(incoming) = endpoint.accept().await {
-        tokio::spawn(serve_connection(incoming, exit.circuit()));
+        let share = shares.of(&exit, incoming.circuit());
+        tokio::spawn(serve_connection(incoming, share));
     }
 }
 
@@ -72,5 +104,32 @@ fn outcome(error: &DialError) -> Outcome {
         DialError::TimedOut => Outcome::TimedOut,
         DialError::Limit => Outcome::Limit,
         DialError::NoCircuit(_) | DialError::CircuitLost | DialError::Failed => Outcome::Failed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use warren_exit::{Limits, Policy};
+    use warren_ports::{Clock, Target};
+
+    use super::*;
+    use crate::SystemClock;
+
+    #[tokio::test]
+    async fn limits_are_the_circuits_and_not_the_connections() {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
+        let policy = Policy { allow_private: true, ..Policy::default() };
+        let exit = Arc::new(Exit::new(policy, Limits { sockets_per_circuit: 1, ..Limits::default() }, clock));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let target = Target::from(listener.local_addr().unwrap());
+        let mut shares = Shares::default();
+        let _held = shares.of(&exit, CircuitHandle(1)).connect(&target).await.ok().unwrap();
+        let again = shares.of(&exit, CircuitHandle(1)).connect(&target).await;
+        assert!(matches!(again, Err(DialError::Limit)));
+        assert!(shares.of(&exit, CircuitHandle(2)).connect(&target).await.is_ok());
+        for handle in 3..1000 {
+            shares.of(&exit, CircuitHandle(handle));
+        }
+        assert_eq!((shares.of.len(), shares.oldest.len()), (SHARES, SHARES));
     }
 }

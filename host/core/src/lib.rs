@@ -17,6 +17,7 @@ mod keeper;
 mod last_hop;
 mod messages;
 mod thread;
+mod tunnel_ports;
 
 use std::io;
 use std::net::SocketAddr;
@@ -40,6 +41,7 @@ pub use host::OnionSecret;
 use keeper::Keeper;
 use messages::{ToKeeper, ToWorker};
 use thread::Gauge;
+use tunnel_ports::TunnelPorts;
 
 /// Messages a worker thread may have waiting. When its mailbox is full, an ask fails with a limit
 /// and a handed-over datagram is dropped and counted.
@@ -130,7 +132,7 @@ pub fn start(config: CoreConfig, clock: Arc<dyn Clock>) -> Result<Core, Error> {
     let own = if config.advertise.is_empty() { vec![address] } else { config.advertise.clone() };
     let author = descriptor::Author::new(&config, own.clone());
     let secrets = Arc::new(host::OnionSecrets::new(config.onion_keys.clone()));
-    let tunnel = tunnel_config(&config, workers, author.peer_id(), own);
+    let tunnel = tunnel_config(&config, workers, author.peer_id(), own.clone());
     let (keeper, keeper_inbox) = mpsc::channel(KEEPER_QUEUE);
     let (mailboxes, inboxes): (Vec<_>, Vec<_>) = (0..workers).map(|_| mpsc::channel(MAILBOX)).unzip();
     let gauges: Vec<_> = (0..workers).map(|_| Arc::new(Gauge::new(config.factory.name()))).collect();
@@ -149,14 +151,17 @@ pub fn start(config: CoreConfig, clock: Arc<dyn Clock>) -> Result<Core, Error> {
             tunnel: TunnelConfig { worker_index: index, ..tunnel.clone() },
             secrets: Arc::clone(&secrets),
             factory: Arc::clone(&config.factory),
-            stream_key: config.relay.then(|| config.stream_key.clone()),
+            // Without an exit nobody would take the connections.
+            stream_key: exit.is_some().then(|| config.stream_key.clone()),
             exit: exit.clone(),
             gauge: Arc::clone(gauge),
             core: cores.get(usize::from(index) % cores.len().max(1)).copied(),
         })?);
     }
     let rules = Rules { own_peer: author.peer_id(), workers, ..config.rules };
-    let policy = Keeper::new(rules, config.guards, keeper_inbox, mailboxes.clone(), gauges, exit, Arc::clone(&clock));
+    let ports = TunnelPorts::new(exit, own);
+    let policy =
+        Keeper::new(rules, config.guards, keeper_inbox, mailboxes.clone(), gauges, ports, Arc::clone(&clock));
     tokio::spawn(policy.run());
     Ok(Core {
         dialer: Arc::new(Dialer::new(keeper.clone(), Arc::clone(&clock))),
@@ -270,6 +275,9 @@ impl Core {
             drop(worker.send(ToWorker::Shutdown).await);
         }
         let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
-        drop(tokio::task::spawn_blocking(move || threads.into_iter().for_each(|thread| drop(thread.join()))).await);
+        drop(
+            tokio::task::spawn_blocking(move || threads.into_iter().for_each(|thread| drop(thread.join())))
+                .await,
+        );
     }
 }

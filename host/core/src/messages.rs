@@ -19,8 +19,10 @@ pub(crate) enum ToWorker {
     Request(RequestId, Request),
     /// Use this circuit for that.
     Open { handle: CircuitHandle, ask: Ask },
-    /// The last hop of a new circuit proved itself on this connection, or did not.
-    Attach { request: RequestId, handle: CircuitHandle, connected: Option<Connection> },
+    /// The last hop of a new circuit proved itself on this connection, or why it did not.
+    Attach { request: RequestId, handle: CircuitHandle, proof: Result<Connection, CloseReason> },
+    /// A connection of this thread's circuits was closed, by whichever side.
+    ConnectionClosed,
     /// Move the connection of a dead circuit to this one, which has the same last hop.
     Migrate { from: CircuitHandle, to: CircuitHandle },
     /// Close the connection of a dead circuit: nothing takes its place.
@@ -49,6 +51,8 @@ pub(crate) enum ToKeeper {
     Dead { worker: u8, handle: CircuitHandle, reason: CloseReason },
     /// A worker was replaced; all its circuits are gone.
     WorkerLost { worker: u8 },
+    /// Streams came to a circuit with the connection that migrated to it.
+    StreamsMoved { worker: u8, to: CircuitHandle, streams: u32 },
     /// A stream on a circuit ended.
     StreamEnded { worker: u8, handle: CircuitHandle },
     /// A worker's counts.
@@ -76,10 +80,11 @@ pub(crate) enum What {
 }
 
 impl Ask {
-    /// Tells whoever asked that it did not work.
-    pub(crate) async fn fail(self, error: DialError) {
+    /// Tells whoever asked that it did not work. A job takes as long as its client likes to read
+    /// the answer, so it runs as a task: nobody here waits for it.
+    pub(crate) fn fail(self, error: DialError) {
         match self.what {
-            What::Connect { job, .. } => job(Err(error)).await,
+            What::Connect { job, .. } => drop(tokio::spawn(job(Err(error)))),
             What::Associate { answer } => drop(answer.send(Err(error))),
         }
     }

@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use warren_exit::Exit;
 use warren_net::{Bound, Outbox, ReceiveBuffers, Socket};
 use warren_ports::Clock;
-use warren_schemas::batch::SlotKind;
+use warren_schemas::batch::{MAX_SLOTS, SlotKind};
 use warren_schemas::control::{CloseReason, TunnelConfig};
 use warren_schemas::{RequestId, Timestamp};
 use warren_streams::{CircuitPort, Endpoint, Settings};
@@ -89,6 +89,17 @@ pub(crate) fn start(parts: Parts) -> Result<std::thread::JoinHandle<()>, Error> 
     }
 }
 
+/// One thread's part of what the node's endpoints may hold together.
+fn share(stream_key: Option<[u8; 32]>, threads: usize) -> Settings {
+    let (all, threads) = (Settings::default(), threads.max(1));
+    Settings {
+        stream_key,
+        connections: (all.connections / threads).max(1),
+        last_hop_send_total: all.last_hop_send_total / threads as u64,
+        ..all
+    }
+}
+
 /// The state of the loop.
 struct WorkerLoop {
     index: u8,
@@ -113,7 +124,7 @@ struct WorkerLoop {
 impl WorkerLoop {
     fn new(parts: Parts) -> Result<Self, Error> {
         let index = parts.index;
-        let settings = Settings { stream_key: parts.stream_key.map(|key| *key), ..Settings::default() };
+        let settings = share(parts.stream_key.map(|key| *key), parts.neighbours.len());
         let (endpoint, port) = warren_streams::endpoint(settings)?;
         let endpoint = Arc::new(endpoint);
         let (secrets, clock) = (parts.secrets, Arc::clone(&parts.clock));
@@ -150,9 +161,11 @@ impl WorkerLoop {
     async fn run(mut self) {
         while !self.stopping {
             self.wait().await;
+            // Half a batch before what comes in: a flood must not keep this node's own words back.
+            self.take_outgoing(MAX_SLOTS / 2);
             self.take_mail();
             self.take_datagrams();
-            self.take_outgoing();
+            self.take_outgoing(MAX_SLOTS);
             self.hand_over();
             self.keep_time();
             self.socket.send(&mut self.outbox);
@@ -200,8 +213,9 @@ impl WorkerLoop {
             ToWorker::Build { request, hops, exit_key } => self.build(request, hops, exit_key),
             ToWorker::Request(id, request) => self.control(id, &request),
             ToWorker::Open { handle, ask } => self.ends.open(handle, ask),
-            ToWorker::Attach { request, handle, connected } => self.attach(request, handle, connected),
-            ToWorker::Migrate { from, to } => self.ends.migrate(from, to),
+            ToWorker::Attach { request, handle, proof } => self.attach(request, handle, proof),
+            ToWorker::ConnectionClosed => self.close_bare(),
+            ToWorker::Migrate { from, to } => self.migrate(from, to),
             ToWorker::Abandon { handle } => self.abandon(handle),
             ToWorker::Configure(config) => self.configure(&config),
             ToWorker::Shutdown => self.stopping = true,
@@ -213,26 +227,29 @@ impl WorkerLoop {
         let room = self.intake.room();
         let (workers, own) = (self.neighbours.len() as u8, self.index);
         let (intake, neighbours, gauge) = (&mut self.intake, &self.neighbours, &self.gauge);
-        let taken = self.socket.receive(&mut self.buffers, room, |source, datagram| {
-            match warren_dispatch::worker_of(datagram, source, workers) {
-                Some(worker) if worker == own => intake.received(source, datagram),
-                Some(worker) => {
-                    let message = ToWorker::Datagram { source, bytes: datagram.into() };
-                    let sent = neighbours.get(usize::from(worker)).map(|to| to.try_send(message));
-                    gauge.count_handover(matches!(sent, Some(Ok(()))));
-                }
-                None => gauge.count_stray(),
-            }
-        });
+        let taken =
+            self.socket.receive(
+                &mut self.buffers,
+                room,
+                |source, datagram| match warren_dispatch::worker_of(datagram, source, workers) {
+                    Some(worker) if worker == own => intake.received(source, datagram),
+                    Some(worker) => {
+                        let message = ToWorker::Datagram { source, bytes: datagram.into() };
+                        let sent = neighbours.get(usize::from(worker)).map(|to| to.try_send(message));
+                        gauge.count_handover(matches!(sent, Some(Ok(()))));
+                    }
+                    None => gauge.count_stray(),
+                },
+            );
         if let Err(error) = taken {
             tracing::debug!(%error, "reading the tunnel socket");
         }
     }
 
-    /// Takes what the QUIC endpoint wants to send on circuits.
-    fn take_outgoing(&mut self) {
+    /// Takes what the QUIC endpoint wants to send on circuits, at most `most`.
+    fn take_outgoing(&mut self, most: usize) {
         let intake = &mut self.intake;
-        self.port.drain(intake.room(), |handle, datagram| intake.outgoing(handle, datagram));
+        self.port.drain(intake.room().min(most), |handle, datagram| intake.outgoing(handle, datagram));
     }
 
     /// One call for the batch.
@@ -262,7 +279,9 @@ impl WorkerLoop {
     fn configure(&mut self, config: &TunnelConfig) {
         match self.seat.configure(self.clock.now(), config.encode()) {
             Ok(()) => self.wake_at = Some(self.clock.now()),
-            Err(ReconfigureError::Refused(fault)) => tracing::error!(worker = self.index, %fault, "configuration"),
+            Err(ReconfigureError::Refused(fault)) => {
+                tracing::error!(worker = self.index, %fault, "configuration")
+            }
             Err(ReconfigureError::Lost(lost)) => self.lose_worker(&lost),
         }
     }

@@ -204,10 +204,11 @@ impl Connection {
         self.shared.quic.close_reason().is_some()
     }
 
-    /// Waits until it is closed, by whichever side.
-    pub async fn closed(&self) {
+    /// Waits until it is closed, by whichever side. The future is no handle: it does not keep the
+    /// connection open.
+    pub fn closed(&self) -> impl Future<Output = ()> + Send + use<> {
         let quic = self.shared.quic.clone();
-        quic.closed().await;
+        async move { drop(quic.closed().await) }
     }
 
     /// Streams and associations that live: its load.

@@ -1,5 +1,6 @@
 //! What there is to tell.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use warren_ports::Isolation;
@@ -43,6 +44,11 @@ impl Circuits {
     #[must_use]
     pub fn relays(&self) -> (usize, usize) {
         (self.relays.iter().count(), self.relays.iter().filter(|r| r.descriptor.exit).count())
+    }
+
+    /// Where the relays that are known take tunnel datagrams.
+    pub fn tunnel_addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        self.relays.iter().flat_map(|relay| relay.descriptor.addresses.iter().copied())
     }
 
     /// Every circuit.

@@ -9,7 +9,7 @@ use warren_schemas::batch::{Batch, SlotKind};
 use warren_schemas::control::{CircuitEnd, CloseReason, Event, Request};
 use warren_schemas::descriptor::SignedDescriptor;
 use warren_schemas::{CircuitHandle, RequestId};
-use warren_streams::Connection;
+use warren_streams::{Connection, ErrorKind};
 use warren_workers::Lost;
 
 use super::WorkerLoop;
@@ -20,9 +20,19 @@ const PROOF_TIMEOUT: Duration = Duration::from_secs(10);
 /// Messages that may wait for the keeper; beyond that the oldest counts are of no use anyway.
 const MAX_REPORT: usize = 16_384;
 
-/// Circuits being built: the key that each last hop has to prove.
+/// Circuits being built.
 #[derive(Default)]
-pub(super) struct Builds(HashMap<RequestId, [u8; 32]>);
+pub(super) struct Builds(HashMap<RequestId, Build>);
+
+/// One of them.
+struct Build {
+    /// What its last hop has to prove.
+    exit_key: [u8; 32],
+    /// Which hop that is, counted from 1.
+    last_hop: u8,
+    /// The circuit, while its last hop proves itself.
+    proving: Option<CircuitHandle>,
+}
 
 /// What waits to be told to the keeper. The loop never waits for it.
 pub(super) struct Report {
@@ -90,7 +100,8 @@ impl WorkerLoop {
 
     /// Starts a circuit.
     pub(super) fn build(&mut self, request: RequestId, hops: Vec<SignedDescriptor>, exit_key: [u8; 32]) {
-        self.builds.0.insert(request, exit_key);
+        let last_hop = u8::try_from(hops.len()).unwrap_or(u8::MAX);
+        self.builds.0.insert(request, Build { exit_key, last_hop, proving: None });
         let suite = 1;
         self.control(request, &Request::Create { hops, suite });
     }
@@ -98,44 +109,89 @@ impl WorkerLoop {
     /// A circuit stands: its last hop now proves its stream key, as a task that reports back through
     /// this thread's own mailbox.
     fn prove(&mut self, request: RequestId, handle: CircuitHandle) {
-        let Some(exit_key) = self.builds.0.remove(&request) else {
-            return;
+        let Some(build) = self.builds.0.get_mut(&request) else {
+            // Nobody waits for it, so nobody would ever close it.
+            return self.close(handle, CloseReason::Finished);
         };
-        let (endpoint, own) = (Arc::clone(&self.endpoint), self.neighbours.get(usize::from(self.index)).cloned());
+        build.proving = Some(handle);
+        let exit_key = build.exit_key;
+        let (endpoint, own) =
+            (Arc::clone(&self.endpoint), self.neighbours.get(usize::from(self.index)).cloned());
         tokio::spawn(async move {
             let connecting = endpoint.connect(handle, exit_key);
-            let connected = match tokio::time::timeout(PROOF_TIMEOUT, connecting).await {
-                Ok(Ok(connection)) => Some(connection),
+            let proof = match tokio::time::timeout(PROOF_TIMEOUT, connecting).await {
+                Ok(Ok(connection)) => Ok(connection),
                 Ok(Err(error)) => {
                     tracing::debug!(%error, "the last hop did not prove itself");
-                    None
+                    Err(blame_for(&error))
                 }
-                Err(_) => None,
+                Err(_) => Err(CloseReason::Timeout),
             };
-            if let Some(own) = own {
-                drop(own.send(ToWorker::Attach { request, handle, connected }).await);
+            let Some(own) = own else { return };
+            let closed = proof.as_ref().ok().map(Connection::closed);
+            drop(own.send(ToWorker::Attach { request, handle, proof }).await);
+            if let Some(closed) = closed {
+                closed.await;
+                drop(own.send(ToWorker::ConnectionClosed).await);
             }
         });
     }
 
-    /// The outcome of `prove`.
+    /// The outcome of `prove`. When the circuit, or the worker that had it, died meanwhile, that
+    /// was told already.
     pub(super) fn attach(
         &mut self,
         request: RequestId,
         handle: CircuitHandle,
-        connected: Option<Connection>,
+        proof: Result<Connection, CloseReason>,
     ) {
-        if let Some(connection) = connected {
-            self.ends.insert(handle, connection);
-            self.report.push(ToKeeper::Ready { request, worker: self.index, handle });
-        } else {
-            let reason = CloseReason::Handshake;
-            self.control(RequestId::default(), &Request::Circuit { handle, reason });
-            self.report.push(ToKeeper::Failed { request, reason, hop: 0 });
+        let Some(build) = self.builds.0.remove(&request) else { return };
+        let open = |connection: Connection| {
+            if connection.is_closed() { Err(CloseReason::Timeout) } else { Ok(connection) }
+        };
+        match proof.and_then(open) {
+            Ok(connection) => {
+                self.ends.insert(handle, connection);
+                self.report.push(ToKeeper::Ready { request, worker: self.index, handle });
+            }
+            Err(reason) => {
+                // What this node had no room for is nobody else's fault.
+                let hop = if reason == CloseReason::Limit { 0 } else { build.last_hop };
+                self.report.push(ToKeeper::Failed { request, reason, hop });
+                self.close(handle, reason);
+            }
+        }
+    }
+
+    /// Circuits whose last hop hung up, or fell silent, carry nothing any more. Others take their
+    /// place; whoever was about to use them is sent there.
+    pub(super) fn close_bare(&mut self) {
+        for handle in self.ends.sweep() {
+            let reason = CloseReason::Timeout;
+            self.report.push(ToKeeper::Dead { worker: self.index, handle, reason });
+            self.close(handle, reason);
+        }
+    }
+
+    fn close(&mut self, handle: CircuitHandle, reason: CloseReason) {
+        self.control(RequestId::default(), &Request::Circuit { handle, reason });
+    }
+
+    /// Moves the connections of a dead circuit to another.
+    pub(super) fn migrate(&mut self, from: CircuitHandle, to: CircuitHandle) {
+        let streams = self.ends.migrate(from, to);
+        if streams > 0 {
+            self.report.push(ToKeeper::StreamsMoved { worker: self.index, to, streams });
         }
     }
 
     fn handle_dead(&mut self, handle: CircuitHandle, end: CircuitEnd, reason: CloseReason) {
+        let mut builds = self.builds.0.iter();
+        let proving = builds.find(|(_, build)| build.proving == Some(handle)).map(|(request, _)| *request);
+        if let Some((request, build)) = proving.and_then(|request| self.builds.0.remove_entry(&request)) {
+            // Which hop it was is not known; the last one had the word.
+            self.report.push(ToKeeper::Failed { request, reason, hop: build.last_hop });
+        }
         if end == CircuitEnd::Originator && self.ends.holds(handle) {
             self.report.push(ToKeeper::Dead { worker: self.index, handle, reason });
         } else {
@@ -154,6 +210,10 @@ impl WorkerLoop {
     pub(super) fn lose_worker(&mut self, lost: &Lost) {
         self.wake_at = Some(lost.wake_at);
         let Some(fault) = &lost.fault else {
+            // Asked of an empty seat: nobody else will answer.
+            for (request, _) in self.builds.0.drain() {
+                self.report.push(ToKeeper::Failed { request, reason: CloseReason::Unspecified, hop: 0 });
+            }
             return;
         };
         tracing::error!(worker = self.index, %fault, "worker lost; its circuits are dead");
@@ -163,5 +223,14 @@ impl WorkerLoop {
         }
         self.port.all_dead();
         self.report.push(ToKeeper::WorkerLost { worker: self.index });
+    }
+}
+
+/// Why a circuit fails whose last hop did not prove itself.
+fn blame_for(error: &warren_streams::Error) -> CloseReason {
+    match error.kind() {
+        ErrorKind::Unauthenticated => CloseReason::Handshake,
+        ErrorKind::Lost => CloseReason::Timeout,
+        ErrorKind::Setup | ErrorKind::Unavailable => CloseReason::Limit,
     }
 }
