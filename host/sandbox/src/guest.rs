@@ -93,10 +93,9 @@ impl Guest {
         self.host.as_mut()
     }
 
-    /// Takes a log line: cut, and dropped when there were too many within a second of the worker's
+    /// Takes a log line that is [`plain`]; it is dropped when there were too many within a second of the worker's
     /// own time.
     pub(crate) fn log(&mut self, level: LogLevel, line: &str) {
-        let line = line.get(..line.floor_char_boundary(LINE)).unwrap_or_default();
         if level == LogLevel::Error {
             self.last_words = Some(line.to_owned());
         }
@@ -115,6 +114,13 @@ impl Guest {
     }
 }
 
+/// One line of at most [`LINE`] bytes: it must not forge further lines of the operator's log, nor
+/// speak to the terminal that shows it.
+pub(crate) fn plain(line: &str) -> String {
+    let line = line.get(..line.floor_char_boundary(LINE)).unwrap_or_default();
+    line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>()
+}
+
 impl ResourceLimiter for Guest {
     fn memory_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
         if desired <= self.memory {
@@ -128,5 +134,17 @@ impl ResourceLimiter for Guest {
 
     fn table_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
         Ok(desired <= TABLE_ELEMENTS)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_one_line_of_bounded_length() {
+        assert_eq!(plain("a\nERROR forged\x1b[2J\u{9b}1m"), "a ERROR forged [2J 1m");
+        assert_eq!(plain(&"é".repeat(600)).len(), 1024);
+        assert_eq!(plain(&format!("x{}", "é".repeat(600))).len(), 1023);
     }
 }

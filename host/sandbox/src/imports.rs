@@ -4,7 +4,7 @@ use warren_workers::{DhRefusal, LogLevel};
 use wasmtime::StoreContextMut;
 use wasmtime::component::{ComponentType, Lift, Linker, Lower, WasmList, WasmStr};
 
-use crate::guest::Guest;
+use crate::guest::{Guest, plain};
 
 /// Instances that may be imported, spelled as components spell them.
 pub(crate) const ALLOWED: [&str; 3] =
@@ -72,7 +72,8 @@ pub(crate) fn add(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
 }
 
 fn write(mut store: StoreContextMut<'_, Guest>, (level, line): (Level, WasmStr)) -> wasmtime::Result<()> {
-    let line = line.to_str(&store)?.into_owned();
+    // Cut before it is copied: the worker may pass all of its memory.
+    let line = plain(&line.to_str(&store)?);
     store.data_mut().log(level.into(), &line);
     Ok(())
 }

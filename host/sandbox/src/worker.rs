@@ -9,7 +9,7 @@ use wasmtime::component::{ComponentNamedList, Instance, InstancePre, Lift, Lower
 use wasmtime::{Store, StoreContextMut};
 
 use crate::engine::{Sandbox, Shared};
-use crate::guest::{Budget, Guest, Stop};
+use crate::guest::{Budget, Guest, Stop, plain};
 use crate::plugin::MACHINE;
 
 /// Bytes that may come out of an instance at once: the largest answer, and what the canonical ABI
@@ -153,10 +153,7 @@ impl Worker for WasmWorker {
     fn configure(&mut self, now: Timestamp, config: &[u8]) -> Result<(), WorkerFault> {
         let arguments = (now.as_micros(), config.to_vec());
         let (answer,) = self.call("configure", |exports| &exports.configure, now, arguments)?;
-        answer.map_err(|mut detail| {
-            detail.truncate(detail.floor_char_boundary(WORDS));
-            WorkerFault::Refused { plugin: self.plugin.clone(), detail }
-        })
+        answer.map_err(|detail| WorkerFault::Refused { plugin: self.plugin.clone(), detail: plain(&detail) })
     }
 
     fn control(&mut self, now: Timestamp, request: &[u8]) -> Result<Batch, WorkerFault> {
