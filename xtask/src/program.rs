@@ -23,10 +23,11 @@ pub(crate) fn cargo(verb: &str) -> anyhow::Result<Command> {
     Ok(command)
 }
 
-/// Builds `warren` and returns its path.
+/// Builds `warren` and returns its path. The whole workspace is named, so that dependencies get the
+/// same features as under `cargo test --workspace` and are built once.
 pub(crate) fn build() -> anyhow::Result<PathBuf> {
     let mut command = cargo("build")?;
-    command.args(["--quiet", "--release", "--package", "warren-node", "--bin", "warren"]);
+    command.args(["--quiet", "--release", "--workspace", "--bin", "warren"]);
     let status = command.status().context("cannot start cargo")?;
     if !status.success() {
         bail!("warren does not build ({status})");
