@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 use warren_bench::process::Process;
 
-use crate::{interrupt, plugins, program, setup, tidy};
+use crate::{demo, interrupt, net, plugins, program, setup, tidy};
 
 /// `cargo xtask test`
 #[derive(Args)]
@@ -148,10 +148,20 @@ fn run_tests(test: &Test, surroundings: &Surroundings, tally: &mut Tally) -> any
     } else {
         heading("end-to-end tests");
         cargo_test(&["--package", "warren-e2e"], surroundings, tally)?;
+        heading("the tools themselves");
+        try_tools(surroundings, tally);
     }
     let not_run = std::fs::read_to_string(surroundings.not_run.path())?;
     tally.not_run.extend(not_run.lines().map(str::to_owned));
     Ok(())
+}
+
+/// The demo, small, and a network around a command whose status must come back.
+fn try_tools(surroundings: &Surroundings, tally: &mut Tally) {
+    if surroundings.python.is_some() {
+        tally.gate("demo", demo::smoke());
+    }
+    tally.gate("net", net::smoke());
 }
 
 fn cargo_test(packages: &[&str], surroundings: &Surroundings, tally: &mut Tally) -> anyhow::Result<()> {
