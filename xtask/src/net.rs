@@ -4,7 +4,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::Args;
 use warren_bench::network::Network;
 use warren_bench::process::Process;
@@ -23,6 +23,28 @@ pub(crate) struct Net {
     /// What to run, and its arguments.
     #[arg(last = true, required = true, value_name = "COMMAND")]
     command: Vec<String>,
+}
+
+/// What the gate runs: every variable is there, and a fetch through 1 to 3 hops of what nobody
+/// serves comes back as "connection refused", which only an exit that tried can say.
+const SMOKE: &str = r#"
+for user in "$WARREN_SOCKS_USER_1" "$WARREN_SOCKS_USER_2" "$WARREN_SOCKS_USER_3"; do
+    curl --silent --socks5-hostname "$user:$WARREN_SOCKS_PASS@$WARREN_SOCKS" http://127.0.0.1:1/ -o /dev/null -v 2>&1 |
+        grep -q "SOCKS5 connection to 127.0.0.1. (5)" || exit 1
+done
+test -n "$WARREN_BOOTSTRAP" && test -f "$WARREN_CONFIG" && test -n "$WARREN_PIDS" || exit 2
+exit 7
+"#;
+
+/// A small network around a command, for the gate.
+pub(crate) fn smoke() -> anyhow::Result<()> {
+    let size = Size { relays: 2, exits: 1, set: Vec::new() };
+    let command = ["sh", "-c", SMOKE].map(str::to_owned).to_vec();
+    let code = run(&Net { size, dir: None, command })?;
+    if code != ExitCode::from(7) {
+        bail!("the command's status did not come back: {code:?}");
+    }
+    Ok(())
 }
 
 /// Runs the command and returns its status.
