@@ -24,8 +24,6 @@ pub use time::Timestamp;
     clippy::all,
     clippy::allow_attributes,
     clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
     reason = "generated"
 )]
 pub mod generated {

@@ -90,6 +90,7 @@ mod tests {
             flows,
             rate: Some(&bucket),
             handshakes: Some(&bucket),
+            proven_handshakes: Some(&bucket),
             linked,
             created,
             late,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use warren_schemas::Timestamp;
+use warren_schemas::generated::state as fb;
 
 const MICROS: u128 = 1_000_000;
 
@@ -25,6 +26,17 @@ impl Bucket {
     /// A bucket without a limit.
     pub(crate) const fn unlimited() -> Self {
         Self { rate: 0, burst: 0, level: 0, filled: Timestamp::from_micros(0) }
+    }
+
+    /// What a successor goes on with: the level, not the rate, which is configuration.
+    pub(crate) fn state(&self) -> fb::Bucket {
+        fb::Bucket::new(u64::try_from(self.level).unwrap_or(u64::MAX), self.filled.as_micros())
+    }
+
+    /// Takes over a predecessor's level, up to this one's burst.
+    pub(crate) fn resume(&mut self, now: Timestamp, state: &fb::Bucket) {
+        self.level = u128::from(state.level()).min(u128::from(self.burst) * MICROS);
+        self.filled = now.min(Timestamp::from_micros(state.filled()));
     }
 
     /// Whether there is no limit.

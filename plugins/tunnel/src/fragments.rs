@@ -34,9 +34,17 @@ impl<'a> Fragment<'a> {
     pub fn decode(reader: &mut Reader<'a>) -> Result<Self, DropReason> {
         let (index, total, length) = (reader.u8()?, reader.u8()?, usize::from(reader.u16()?));
         let bytes = reader.take(length)?;
-        let last = index.checked_add(1) == Some(total);
-        let fits = if last { length <= FRAGMENT_LEN } else { length == FRAGMENT_LEN };
-        if index >= total || usize::from(total) > MAX_FRAGMENTS || !fits {
+        Self::of(index, total, bytes)
+    }
+
+    /// A part with these numbers.
+    ///
+    /// # Errors
+    /// `Fragment` when they cannot be.
+    pub(crate) const fn of(index: u8, total: u8, bytes: &'a [u8]) -> Result<Self, DropReason> {
+        let last = index.wrapping_add(1) == total;
+        let fits = if last { bytes.len() <= FRAGMENT_LEN } else { bytes.len() == FRAGMENT_LEN };
+        if index >= total || total as usize > MAX_FRAGMENTS || !fits {
             return Err(DropReason::Fragment);
         }
         Ok(Self { index, total, bytes })
@@ -74,6 +82,15 @@ impl Assembler {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// How many parts there are to be, 0 when none has come, and those that came.
+    pub(crate) fn state(&self) -> (u8, impl Iterator<Item = Fragment<'_>>) {
+        let came = (0u8..).zip(&self.parts).filter_map(|(index, part)| {
+            let bytes = part.as_deref()?;
+            Some(Fragment { index, total: self.total, bytes })
+        });
+        (self.total, came)
     }
 
     /// Takes a part; gives the whole when it was the missing one, or when all were there before.

@@ -60,6 +60,15 @@ impl Machine for Guest {
         self.0.handle_timeout(host, now).into_bytes()
     }
 
+    fn export_state(&mut self) -> Result<Vec<u8>, String> {
+        self.0.export_state().map_err(|error| error.to_string())
+    }
+
+    fn import_state(&mut self, _: &mut Host, now: Timestamp, state: Vec<u8>) -> Result<(), String> {
+        let state = zeroize::Zeroizing::new(state);
+        self.0.import_state(now, &state).map_err(|error| error.to_string())
+    }
+
     fn shutdown(&mut self, host: &mut Host, now: Timestamp, reason: u8) -> Vec<u8> {
         self.0.shutdown(host, now, reason).into_bytes()
     }

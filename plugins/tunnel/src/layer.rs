@@ -4,6 +4,8 @@
 //! | counter u32 | AEAD( command u8 | inner ) | tag 16 |
 //! ```
 
+pub(crate) mod state;
+
 use std::ops::Range;
 
 use warren_schemas::cell::LAYER_LEN;
@@ -52,6 +54,8 @@ impl HopKeys {
 
 /// Puts layers on. Owns the only counter of its key, so no value is used twice.
 pub struct Sealer {
+    /// The key as bytes, for a successor.
+    raw: Secret,
     key: AeadKey,
     counter: Counter,
     associated: [u8; 4],
@@ -68,7 +72,7 @@ impl Sealer {
     #[must_use]
     pub fn resume(key: &[u8; 32], suite: Suite, direction: Direction, next: u64) -> Self {
         let associated = associated_data(suite as u8, direction, LayerKind::Hop);
-        Self { key: AeadKey::new(key), counter: Counter::resume(next), associated }
+        Self { raw: Secret::new(*key), key: AeadKey::new(key), counter: Counter::resume(next), associated }
     }
 
     /// Puts a layer around the `len` bytes at `start` of `buf`: [`LAYER_FRONT`] bytes before them,
@@ -90,6 +94,8 @@ impl Sealer {
         let (low, rest) = layer.split_first_chunk_mut::<4>().ok_or(SealError::NoRoom)?;
         let (sealed, tag) = rest.split_last_chunk_mut::<TAG_LEN>().ok_or(SealError::NoRoom)?;
         let counter = self.counter.take().ok_or(SealError::Exhausted)?;
+        #[cfg(test)]
+        crate::testing::nonces::note(&*self.raw, counter);
         *low = (counter as u32).to_be_bytes();
         if let Some(first) = sealed.first_mut() {
             *first = command;
@@ -107,6 +113,8 @@ impl Sealer {
 
 /// Takes layers off, each once.
 pub struct Opener {
+    /// The key as bytes, for a successor.
+    raw: Secret,
     key: AeadKey,
     window: ReplayWindow,
     associated: [u8; 4],
@@ -117,7 +125,7 @@ impl Opener {
     #[must_use]
     pub fn new(key: &[u8; 32], suite: Suite, direction: Direction) -> Self {
         let associated = associated_data(suite as u8, direction, LayerKind::Hop);
-        Self { key: AeadKey::new(key), window: ReplayWindow::new(), associated }
+        Self { raw: Secret::new(*key), key: AeadKey::new(key), window: ReplayWindow::new(), associated }
     }
 
     /// Makes as if every counter below `next` was seen.

@@ -38,4 +38,4 @@ pub mod testing;
 pub mod vectors;
 
 pub use env::{Env, Level};
-pub use machine::{ConfigError, Tunnel};
+pub use machine::{ConfigError, StateError, Tunnel};

@@ -1,10 +1,14 @@
 //! The two ends of a link's cryptography: the header's tag and mask, the sealed messages, the
 //! counters, the hourly key ratchet (docs/protocol.md, "A link's keys").
 
+mod state;
+
 use std::ops::Range;
 
 use warren_schemas::cell::{HEADER_LEN, Header, Kind, LAYER_LEN, MAX_DATAGRAM};
 use warren_schemas::{CircuitId, LinkId};
+
+use zeroize::Zeroizing;
 
 use crate::counter::Counter;
 use crate::crypto::{
@@ -17,6 +21,9 @@ use crate::replay::{ReplayWindow, WINDOW};
 
 /// Bytes of a PATH_CHALLENGE.
 const CHALLENGE_LEN: usize = HEADER_LEN + 1 + TOKEN_LEN + TAG_LEN;
+
+/// Bytes of the keys of a phase: AEAD, tag, mask.
+const RAW_KEYS: usize = 64;
 
 /// The first secrets of a link, as its handshake gives them.
 pub struct LinkKeys {
@@ -53,6 +60,8 @@ impl LinkKeys {
 
 /// The keys of one direction in one phase.
 struct PhaseKeys {
+    /// The three of them as bytes, for a successor.
+    raw: Zeroizing<[u8; RAW_KEYS]>,
     aead: AeadKey,
     tag: SipKey,
     mask: SipKey,
@@ -60,11 +69,19 @@ struct PhaseKeys {
 
 impl PhaseKeys {
     fn derive(secret: &Secret) -> Self {
-        Self {
-            aead: AeadKey::new(&expand(secret, &[b"warren link aead"])),
-            tag: SipKey::new(expand(secret, &[b"warren link tag"])),
-            mask: SipKey::new(expand(secret, &[b"warren link mask"])),
-        }
+        Self::new(
+            &expand(secret, &[b"warren link aead"]),
+            &expand(secret, &[b"warren link tag"]),
+            &expand(secret, &[b"warren link mask"]),
+        )
+    }
+
+    fn new(aead: &[u8; 32], tag: &[u8; 16], mask: &[u8; 16]) -> Self {
+        let mut raw = Zeroizing::new([0; RAW_KEYS]);
+        let parts = aead.iter().chain(tag).chain(mask);
+        raw.iter_mut().zip(parts).for_each(|(to, from)| *to = *from);
+        let sip = |key: &[u8; 16]| SipKey::new(Zeroizing::new(*key));
+        Self { raw, aead: AeadKey::new(aead), tag: sip(tag), mask: sip(mask) }
     }
 
     #[inline]
@@ -177,6 +194,8 @@ impl LinkSealer {
         counter: u64,
         circuit: CircuitId,
     ) -> Result<Range<usize>, SealError> {
+        #[cfg(test)]
+        crate::testing::nonces::note(&*self.keys.raw, counter);
         let bytes = buf.get_mut(place.clone()).ok_or(SealError::NoRoom)?;
         let last = bytes.last_chunk::<TAG_LEN>().copied().ok_or(SealError::NoRoom)?;
         let mut header = Header {

@@ -15,6 +15,7 @@ mod originator;
 mod report;
 mod settings;
 mod shaper;
+mod state;
 mod upkeep;
 
 use std::collections::BTreeMap;
@@ -43,6 +44,7 @@ use settings::Settings;
 use shaper::Shaper;
 
 pub use settings::ConfigError;
+pub use state::StateError;
 
 /// Timers that one call looks at; the others wait for the next, at once.
 const TIMERS_A_CALL: usize = 1024;
@@ -53,6 +55,8 @@ const TIMERS_A_CALL: usize = 1024;
 /// what to do, and whose `wake_at` replaces the one before: when it comes, call
 /// [`Tunnel::handle_timeout`]. `now` must not go back from call to call.
 pub struct Tunnel {
+    /// Whether its state has gone to a successor.
+    gone: bool,
     settings: Option<Settings>,
     links: OwnIdMap<LinkId, Box<Link>>,
     pending: BTreeMap<LinkId, Pending>,
@@ -86,6 +90,7 @@ impl Tunnel {
     #[must_use]
     pub fn new() -> Self {
         Self {
+            gone: false,
             settings: None,
             links: OwnIdMap::default(),
             pending: BTreeMap::new(),
@@ -109,11 +114,15 @@ impl Tunnel {
     /// Takes its configuration, the first or a changed one; links and circuits survive.
     ///
     /// # Errors
-    /// When a relay has no onion key, or the worker's index changes while links carry it.
+    /// When a relay has no onion key, the worker's index changes while links carry it, or the state
+    /// has gone to a successor.
     pub fn configure(&mut self, now: Timestamp, config: TunnelConfig) -> Result<(), ConfigError> {
         let moved = self.settings.as_ref().is_some_and(|old| old.config.worker_index != config.worker_index);
         if moved && !(self.links.is_empty() && self.pending.is_empty()) {
             return Err(ConfigError::WorkerIndex);
+        }
+        if self.gone {
+            return Err(ConfigError::Gone);
         }
         let settings = Settings::new(config)?;
         self.apply(&settings.bounds);
@@ -133,6 +142,9 @@ impl Tunnel {
     pub fn handle_control(&mut self, env: &mut dyn Env, now: Timestamp, request: &[u8]) -> Batch {
         let mut cx = Context { env, now };
         match Request::decode(request) {
+            Ok(_) if self.gone => {
+                cx.env.log(Level::Error, "a request, but the state has gone to a successor");
+            }
             Ok((id, Request::Create { hops, suite })) => self.make_circuit(&mut cx, id, &hops, suite),
             Ok((id, Request::Circuit { handle, reason })) => self.close_as_asked(&cx, id, handle, reason),
             Ok((id, Request::Monitor)) => self.report(id),
@@ -167,7 +179,7 @@ impl Tunnel {
             self.say(id, CircuitId(0), &LinkMessage::Close(CloseReason(reason)));
         }
         let mut extras = std::mem::take(&mut self.extras);
-        *self = Self::new();
+        *self = Self { gone: self.gone, ..Self::new() };
         extras.answer(Batch::with_slots(extras.count().min(MAX_SLOTS)))
     }
 
@@ -272,6 +284,8 @@ impl Tunnel {
             self.care(cx, at, whose);
         }
         self.let_go(cx.now);
+        self.linked.expire(cx.now);
+        self.created.expire(cx.now);
         if self.sync_at.is_some_and(|at| at <= cx.now) {
             self.report(warren_schemas::RequestId(0));
             self.sync_at = self.settings.as_ref().and_then(|settings| settings.next_sync(cx.now));

@@ -110,6 +110,22 @@ impl Initiator {
         Self { suite, purpose, target, secret, share }
     }
 
+    /// A handshake that a predecessor started; none when the share has not the suite's length.
+    pub(crate) fn resume(
+        (suite, purpose): (Suite, Purpose),
+        target: Target,
+        secret: Secret,
+        share: &[u8],
+    ) -> Option<Self> {
+        let fits = share.len() == suite.share_len();
+        fits.then(|| Self { suite, purpose, target, secret, share: share.to_vec() })
+    }
+
+    /// The secret behind the share, for a successor.
+    pub(crate) const fn secret(&self) -> &Secret {
+        &self.secret
+    }
+
     /// The suite it speaks.
     #[must_use]
     pub const fn suite(&self) -> Suite {

@@ -34,6 +34,17 @@ impl Extras {
         self.push(Slot { kind: SlotKind::Event, ..Slot::EMPTY }, &event.encode(request));
     }
 
+    /// What waits, in its order.
+    pub(crate) fn waiting(&self) -> impl Iterator<Item = (Slot, &[u8])> {
+        (self.given..self.slots.len()).filter_map(|index| self.at(index))
+    }
+
+    /// Adds what waited at a predecessor: `Send` and `Event` only.
+    pub(crate) fn resume(&mut self, kind: SlotKind, address: SocketAddr, bytes: &[u8]) -> Option<()> {
+        let known = matches!(kind, SlotKind::Send | SlotKind::Event);
+        known.then(|| self.push(Slot { kind, address, ..Slot::EMPTY }, bytes))
+    }
+
     fn push(&mut self, slot: Slot, bytes: &[u8]) {
         let (Ok(offset), Ok(length)) = (u32::try_from(self.bytes.len()), u16::try_from(bytes.len())) else {
             return;

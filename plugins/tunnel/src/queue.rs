@@ -4,6 +4,7 @@
 //! When all queues together hold too much, the longest gives up its oldest cell.
 
 mod codel;
+mod state;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 

@@ -21,6 +21,22 @@ impl ReplayWindow {
         Self { next: 0, bits: [0; WORDS] }
     }
 
+    /// Its words as they stand in memory, without those never used: with `next`, all there is.
+    pub(crate) fn words(&self) -> &[u64] {
+        let used = usize::try_from(self.next.div_ceil(64)).map_or(WORDS, |used| used.min(WORDS));
+        self.bits.get(..used).unwrap_or_default()
+    }
+
+    /// The window that `next` and `words` describe; none when there are too many words.
+    pub(crate) fn resume(next: u64, words: impl ExactSizeIterator<Item = u64>) -> Option<Self> {
+        let mut window = Self { next, bits: [0; WORDS] };
+        if words.len() > WORDS {
+            return None;
+        }
+        window.bits.iter_mut().zip(words).for_each(|(to, from)| *to = from);
+        Some(window)
+    }
+
     /// One more than the highest counter marked so far.
     #[must_use]
     pub const fn next(&self) -> u64 {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use warren_schemas::Timestamp;
+use warren_schemas::generated::state as fb;
 
 /// Given up so long after the first LINK, CREATE or PING (docs/protocol.md, section 8).
 pub(crate) const GIVE_UP: Duration = Duration::from_secs(10);
@@ -35,6 +36,22 @@ impl Retry {
     pub(crate) fn start(now: Timestamp, give_up: Duration) -> Self {
         let next = now.after(PAUSES.first().copied().unwrap_or_default());
         Self { next, end: now.after(give_up), sent: 1 }
+    }
+
+    /// What a successor goes on with.
+    pub(crate) fn state(&self) -> fb::Retry {
+        let sent = u32::try_from(self.sent).unwrap_or(u32::MAX);
+        fb::Retry::new(self.next.as_micros(), self.end.as_micros(), sent)
+    }
+
+    /// Goes on where a predecessor stopped; none for a number of messages that no schedule has.
+    pub(crate) fn resume(state: &fb::Retry) -> Option<Self> {
+        let sent = state.sent() as usize;
+        (1..=PAUSES.len() + 1).contains(&sent).then_some(Self {
+            next: Timestamp::from_micros(state.next()),
+            end: Timestamp::from_micros(state.end()),
+            sent,
+        })
     }
 
     /// When `step` is to be asked next.

@@ -63,7 +63,13 @@ impl<K: Ord + Clone, V> Recent<K, V> {
         }
     }
 
-    fn expire(&mut self, now: Timestamp) {
+    /// What is remembered, in the order in which it ends.
+    pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = (&K, Option<&V>, Timestamp)> {
+        self.ends.iter().map(|(end, key)| (key, self.entries.get(key), *end))
+    }
+
+    /// Forgets what has ended; [`Recent::get`] does so by itself.
+    pub(crate) fn expire(&mut self, now: Timestamp) {
         while self.ends.front().is_some_and(|(end, _)| *end <= now) {
             if let Some((_, key)) = self.ends.pop_front() {
                 self.entries.remove(&key);

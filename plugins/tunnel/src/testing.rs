@@ -9,6 +9,10 @@
     reason = "a test network may fail loudly"
 )]
 
+#[cfg(test)]
+pub(crate) mod nonces;
+mod swap;
+
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -21,6 +25,8 @@ use warren_schemas::{CircuitHandle, PeerId, RequestId, Timestamp};
 use x25519_dalek::{PublicKey, StaticSecret};
 
 use crate::{Env, Level, Tunnel};
+
+pub use swap::Swaps;
 
 /// When every test network starts.
 pub const START: Timestamp = Timestamp::from_micros(1_700_000_000_000_000);
@@ -143,6 +149,8 @@ pub struct Net {
     pub recording: bool,
     /// What was sent while `recording`.
     pub record: Vec<Flight>,
+    /// When and how often machines are swapped.
+    pub swaps: Option<Swaps>,
     flights: BTreeMap<(Timestamp, u64), Flight>,
     random: Seeded,
     count: u64,
@@ -161,6 +169,7 @@ impl Net {
             loss: 0,
             recording: false,
             record: Vec::new(),
+            swaps: None,
             flights: BTreeMap::new(),
             random: Seeded::new(seed),
             count: 0,
@@ -405,10 +414,13 @@ impl Net {
 
     fn call(&mut self, index: usize, call: impl FnOnce(Timestamp, &mut Node) -> Batch) {
         let now = self.now;
-        let node = &mut self.nodes[index];
-        if !node.alive {
+        if !self.nodes[index].alive {
             return;
         }
+        if self.swaps.as_mut().is_some_and(Swaps::is_due) {
+            self.swap(index);
+        }
+        let node = &mut self.nodes[index];
         let answer = Batch::from_worker(call(now, node).into_bytes()).unwrap();
         node.wake_at = answer.wake_at();
         for slot in answer.slots() {

@@ -53,6 +53,11 @@ impl Timers {
 }
 
 impl Alarm {
+    /// The time it is set to.
+    pub(crate) const fn at(self) -> Option<Timestamp> {
+        self.0
+    }
+
     /// Whether the entry of time `at` is the valid one; if so, none is any more.
     pub(crate) fn rings(&mut self, at: Timestamp) -> bool {
         let valid = self.0 == Some(at);

@@ -2393,27 +2393,30 @@ impl<'a> Link<'a> {
   pub const VT_ADDRESS: ::flatbuffers::VOffsetT = 10;
   pub const VT_RELAY: ::flatbuffers::VOffsetT = 12;
   pub const VT_HALF_OPEN: ::flatbuffers::VOffsetT = 14;
-  pub const VT_OPENED: ::flatbuffers::VOffsetT = 16;
-  pub const VT_HEARD: ::flatbuffers::VOffsetT = 18;
-  pub const VT_USED: ::flatbuffers::VOffsetT = 20;
-  pub const VT_REKEYED: ::flatbuffers::VOffsetT = 22;
-  pub const VT_SEAL: ::flatbuffers::VOffsetT = 24;
-  pub const VT_SEAL_NEXT_SECRET: ::flatbuffers::VOffsetT = 26;
-  pub const VT_SEAL_COUNTER: ::flatbuffers::VOffsetT = 28;
-  pub const VT_SEAL_PHASE: ::flatbuffers::VOffsetT = 30;
-  pub const VT_SEAL_CONFIRMED: ::flatbuffers::VOffsetT = 32;
-  pub const VT_OPEN: ::flatbuffers::VOffsetT = 34;
-  pub const VT_OPEN_PREVIOUS: ::flatbuffers::VOffsetT = 36;
-  pub const VT_OPEN_NEXT: ::flatbuffers::VOffsetT = 38;
-  pub const VT_OPEN_NEXT_SECRET: ::flatbuffers::VOffsetT = 40;
-  pub const VT_OPEN_GENERATION: ::flatbuffers::VOffsetT = 42;
-  pub const VT_OPEN_LOWEST: ::flatbuffers::VOffsetT = 44;
-  pub const VT_OPEN_COUNTER: ::flatbuffers::VOffsetT = 46;
-  pub const VT_OPEN_SEEN: ::flatbuffers::VOffsetT = 48;
-  pub const VT_PROBE: ::flatbuffers::VOffsetT = 50;
-  pub const VT_CHALLENGE: ::flatbuffers::VOffsetT = 52;
-  pub const VT_PHASE_PING: ::flatbuffers::VOffsetT = 54;
-  pub const VT_CREATES: ::flatbuffers::VOffsetT = 56;
+  pub const VT_PROVEN: ::flatbuffers::VOffsetT = 16;
+  pub const VT_PUBLISHED: ::flatbuffers::VOffsetT = 18;
+  pub const VT_OPENED: ::flatbuffers::VOffsetT = 20;
+  pub const VT_HEARD: ::flatbuffers::VOffsetT = 22;
+  pub const VT_USED: ::flatbuffers::VOffsetT = 24;
+  pub const VT_REKEYED: ::flatbuffers::VOffsetT = 26;
+  pub const VT_SEAL: ::flatbuffers::VOffsetT = 28;
+  pub const VT_SEAL_NEXT_SECRET: ::flatbuffers::VOffsetT = 30;
+  pub const VT_SEAL_COUNTER: ::flatbuffers::VOffsetT = 32;
+  pub const VT_SEAL_PHASE: ::flatbuffers::VOffsetT = 34;
+  pub const VT_SEAL_CONFIRMED: ::flatbuffers::VOffsetT = 36;
+  pub const VT_OPEN: ::flatbuffers::VOffsetT = 38;
+  pub const VT_OPEN_PREVIOUS: ::flatbuffers::VOffsetT = 40;
+  pub const VT_OPEN_NEXT: ::flatbuffers::VOffsetT = 42;
+  pub const VT_OPEN_NEXT_SECRET: ::flatbuffers::VOffsetT = 44;
+  pub const VT_OPEN_GENERATION: ::flatbuffers::VOffsetT = 46;
+  pub const VT_OPEN_LOWEST: ::flatbuffers::VOffsetT = 48;
+  pub const VT_OPEN_COUNTER: ::flatbuffers::VOffsetT = 50;
+  pub const VT_OPEN_SEEN: ::flatbuffers::VOffsetT = 52;
+  pub const VT_PROBE: ::flatbuffers::VOffsetT = 54;
+  pub const VT_CHALLENGE: ::flatbuffers::VOffsetT = 56;
+  pub const VT_PHASE_PING: ::flatbuffers::VOffsetT = 58;
+  pub const VT_CREATES: ::flatbuffers::VOffsetT = 60;
+  pub const VT_ALARM: ::flatbuffers::VOffsetT = 62;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -2425,6 +2428,7 @@ impl<'a> Link<'a> {
     args: &'args LinkArgs<'args>
   ) -> ::flatbuffers::WIPOffset<Link<'bldr>> {
     let mut builder = LinkBuilder::new(_fbb);
+    if let Some(x) = args.alarm { builder.add_alarm(x); }
     builder.add_open_counter(args.open_counter);
     if let Some(x) = args.open_lowest { builder.add_open_lowest(x); }
     builder.add_open_generation(args.open_generation);
@@ -2433,6 +2437,7 @@ impl<'a> Link<'a> {
     builder.add_used(args.used);
     builder.add_heard(args.heard);
     builder.add_opened(args.opened);
+    if let Some(x) = args.published { builder.add_published(x); }
     if let Some(x) = args.creates { builder.add_creates(x); }
     if let Some(x) = args.phase_ping { builder.add_phase_ping(x); }
     if let Some(x) = args.challenge { builder.add_challenge(x); }
@@ -2450,6 +2455,7 @@ impl<'a> Link<'a> {
     builder.add_own(args.own);
     builder.add_seal_confirmed(args.seal_confirmed);
     builder.add_seal_phase(args.seal_phase);
+    builder.add_proven(args.proven);
     builder.add_half_open(args.half_open);
     builder.add_suite(args.suite);
     builder.finish()
@@ -2498,6 +2504,23 @@ impl<'a> Link<'a> {
     // Created from valid Table for this object
     // which contains a valid value in this slot
     unsafe { self._tab.get::<bool>(Link::VT_HALF_OPEN, Some(false)).unwrap()}
+  }
+  /// Whether it was opened with a cookie.
+  #[inline]
+  pub fn proven(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(Link::VT_PROVEN, Some(false)).unwrap()}
+  }
+  /// When the newest descriptor that it agrees with was made; absent when no new circuit goes
+  /// this way, or when the neighbour opened it.
+  #[inline]
+  pub fn published(&self) -> Option<u64> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(Link::VT_PUBLISHED, None)}
   }
   #[inline]
   pub fn opened(&self) -> u64 {
@@ -2611,7 +2634,7 @@ impl<'a> Link<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<u64>(Link::VT_OPEN_COUNTER, Some(0)).unwrap()}
   }
-  /// The replay window as its words stand in memory, without zeros at the end.
+  /// The replay window as its words stand in memory, without those never used.
   #[inline]
   pub fn open_seen(&self) -> Option<::flatbuffers::Vector<'a, u64>> {
     // Safety:
@@ -2647,6 +2670,14 @@ impl<'a> Link<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<Bucket>(Link::VT_CREATES, None).unwrap()}
   }
+  /// When it is looked at next.
+  #[inline]
+  pub fn alarm(&self) -> Option<u64> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(Link::VT_ALARM, None)}
+  }
 }
 
 impl ::flatbuffers::Verifiable for Link<'_> {
@@ -2661,6 +2692,8 @@ impl ::flatbuffers::Verifiable for Link<'_> {
      .visit_field::<Address>("address", Self::VT_ADDRESS, true)?
      .visit_field::<Bytes32>("relay", Self::VT_RELAY, false)?
      .visit_field::<bool>("half_open", Self::VT_HALF_OPEN, false)?
+     .visit_field::<bool>("proven", Self::VT_PROVEN, false)?
+     .visit_field::<u64>("published", Self::VT_PUBLISHED, false)?
      .visit_field::<u64>("opened", Self::VT_OPENED, false)?
      .visit_field::<u64>("heard", Self::VT_HEARD, false)?
      .visit_field::<u64>("used", Self::VT_USED, false)?
@@ -2682,6 +2715,7 @@ impl ::flatbuffers::Verifiable for Link<'_> {
      .visit_field::<Challenge>("challenge", Self::VT_CHALLENGE, false)?
      .visit_field::<PhasePing>("phase_ping", Self::VT_PHASE_PING, false)?
      .visit_field::<Bucket>("creates", Self::VT_CREATES, true)?
+     .visit_field::<u64>("alarm", Self::VT_ALARM, false)?
      .finish();
     Ok(())
   }
@@ -2693,6 +2727,8 @@ pub struct LinkArgs<'a> {
     pub address: Option<&'a Address>,
     pub relay: Option<&'a Bytes32>,
     pub half_open: bool,
+    pub proven: bool,
+    pub published: Option<u64>,
     pub opened: u64,
     pub heard: u64,
     pub used: u64,
@@ -2714,6 +2750,7 @@ pub struct LinkArgs<'a> {
     pub challenge: Option<&'a Challenge>,
     pub phase_ping: Option<&'a PhasePing>,
     pub creates: Option<&'a Bucket>,
+    pub alarm: Option<u64>,
 }
 impl<'a> Default for LinkArgs<'a> {
   #[inline]
@@ -2725,6 +2762,8 @@ impl<'a> Default for LinkArgs<'a> {
       address: None, // required field
       relay: None,
       half_open: false,
+      proven: false,
+      published: None,
       opened: 0,
       heard: 0,
       used: 0,
@@ -2746,6 +2785,7 @@ impl<'a> Default for LinkArgs<'a> {
       challenge: None,
       phase_ping: None,
       creates: None, // required field
+      alarm: None,
     }
   }
 }
@@ -2778,6 +2818,14 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> LinkBuilder<'a, 'b, A> {
   #[inline]
   pub fn add_half_open(&mut self, half_open: bool) {
     self.fbb_.push_slot::<bool>(Link::VT_HALF_OPEN, half_open, false);
+  }
+  #[inline]
+  pub fn add_proven(&mut self, proven: bool) {
+    self.fbb_.push_slot::<bool>(Link::VT_PROVEN, proven, false);
+  }
+  #[inline]
+  pub fn add_published(&mut self, published: u64) {
+    self.fbb_.push_slot_always::<u64>(Link::VT_PUBLISHED, published);
   }
   #[inline]
   pub fn add_opened(&mut self, opened: u64) {
@@ -2864,6 +2912,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> LinkBuilder<'a, 'b, A> {
     self.fbb_.push_slot_always::<&Bucket>(Link::VT_CREATES, creates);
   }
   #[inline]
+  pub fn add_alarm(&mut self, alarm: u64) {
+    self.fbb_.push_slot_always::<u64>(Link::VT_ALARM, alarm);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> LinkBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     LinkBuilder {
@@ -2894,6 +2946,8 @@ impl ::core::fmt::Debug for Link<'_> {
       ds.field("address", &self.address());
       ds.field("relay", &self.relay());
       ds.field("half_open", &self.half_open());
+      ds.field("proven", &self.proven());
+      ds.field("published", &self.published());
       ds.field("opened", &self.opened());
       ds.field("heard", &self.heard());
       ds.field("used", &self.used());
@@ -2915,6 +2969,7 @@ impl ::core::fmt::Debug for Link<'_> {
       ds.field("challenge", &self.challenge());
       ds.field("phase_ping", &self.phase_ping());
       ds.field("creates", &self.creates());
+      ds.field("alarm", &self.alarm());
       ds.finish()
   }
 }
@@ -2942,6 +2997,8 @@ impl<'a> Opening<'a> {
   pub const VT_RETRY: ::flatbuffers::VOffsetT = 12;
   pub const VT_COOKIES: ::flatbuffers::VOffsetT = 14;
   pub const VT_WAITING: ::flatbuffers::VOffsetT = 16;
+  pub const VT_PUBLISHED: ::flatbuffers::VOffsetT = 18;
+  pub const VT_ALARM: ::flatbuffers::VOffsetT = 20;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -2953,6 +3010,8 @@ impl<'a> Opening<'a> {
     args: &'args OpeningArgs<'args>
   ) -> ::flatbuffers::WIPOffset<Opening<'bldr>> {
     let mut builder = OpeningBuilder::new(_fbb);
+    if let Some(x) = args.alarm { builder.add_alarm(x); }
+    if let Some(x) = args.published { builder.add_published(x); }
     if let Some(x) = args.waiting { builder.add_waiting(x); }
     builder.add_cookies(args.cookies);
     if let Some(x) = args.retry { builder.add_retry(x); }
@@ -3014,6 +3073,21 @@ impl<'a> Opening<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, u32>>>(Opening::VT_WAITING, None).unwrap()}
   }
+  /// As of a link.
+  #[inline]
+  pub fn published(&self) -> Option<u64> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(Opening::VT_PUBLISHED, None)}
+  }
+  #[inline]
+  pub fn alarm(&self) -> Option<u64> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(Opening::VT_ALARM, None)}
+  }
 }
 
 impl ::flatbuffers::Verifiable for Opening<'_> {
@@ -3029,6 +3103,8 @@ impl ::flatbuffers::Verifiable for Opening<'_> {
      .visit_field::<Retry>("retry", Self::VT_RETRY, true)?
      .visit_field::<u32>("cookies", Self::VT_COOKIES, false)?
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u32>>>("waiting", Self::VT_WAITING, true)?
+     .visit_field::<u64>("published", Self::VT_PUBLISHED, false)?
+     .visit_field::<u64>("alarm", Self::VT_ALARM, false)?
      .finish();
     Ok(())
   }
@@ -3041,6 +3117,8 @@ pub struct OpeningArgs<'a> {
     pub retry: Option<&'a Retry>,
     pub cookies: u32,
     pub waiting: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u32>>>,
+    pub published: Option<u64>,
+    pub alarm: Option<u64>,
 }
 impl<'a> Default for OpeningArgs<'a> {
   #[inline]
@@ -3053,6 +3131,8 @@ impl<'a> Default for OpeningArgs<'a> {
       retry: None, // required field
       cookies: 0,
       waiting: None, // required field
+      published: None,
+      alarm: None,
     }
   }
 }
@@ -3091,6 +3171,14 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> OpeningBuilder<'a, 'b, A> {
     self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Opening::VT_WAITING, waiting);
   }
   #[inline]
+  pub fn add_published(&mut self, published: u64) {
+    self.fbb_.push_slot_always::<u64>(Opening::VT_PUBLISHED, published);
+  }
+  #[inline]
+  pub fn add_alarm(&mut self, alarm: u64) {
+    self.fbb_.push_slot_always::<u64>(Opening::VT_ALARM, alarm);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> OpeningBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     OpeningBuilder {
@@ -3120,6 +3208,8 @@ impl ::core::fmt::Debug for Opening<'_> {
       ds.field("retry", &self.retry());
       ds.field("cookies", &self.cookies());
       ds.field("waiting", &self.waiting());
+      ds.field("published", &self.published());
+      ds.field("alarm", &self.alarm());
       ds.finish()
   }
 }
@@ -3583,6 +3673,7 @@ impl<'a> Origin<'a> {
   pub const VT_UNANSWERED: ::flatbuffers::VOffsetT = 24;
   pub const VT_BYTES_IN: ::flatbuffers::VOffsetT = 26;
   pub const VT_BYTES_OUT: ::flatbuffers::VOffsetT = 28;
+  pub const VT_ALARM: ::flatbuffers::VOffsetT = 30;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -3594,6 +3685,7 @@ impl<'a> Origin<'a> {
     args: &'args OriginArgs<'args>
   ) -> ::flatbuffers::WIPOffset<Origin<'bldr>> {
     let mut builder = OriginBuilder::new(_fbb);
+    if let Some(x) = args.alarm { builder.add_alarm(x); }
     builder.add_bytes_out(args.bytes_out);
     builder.add_bytes_in(args.bytes_in);
     builder.add_unanswered(args.unanswered);
@@ -3702,6 +3794,13 @@ impl<'a> Origin<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<u64>(Origin::VT_BYTES_OUT, Some(0)).unwrap()}
   }
+  #[inline]
+  pub fn alarm(&self) -> Option<u64> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(Origin::VT_ALARM, None)}
+  }
 }
 
 impl ::flatbuffers::Verifiable for Origin<'_> {
@@ -3723,6 +3822,7 @@ impl ::flatbuffers::Verifiable for Origin<'_> {
      .visit_field::<u64>("unanswered", Self::VT_UNANSWERED, false)?
      .visit_field::<u64>("bytes_in", Self::VT_BYTES_IN, false)?
      .visit_field::<u64>("bytes_out", Self::VT_BYTES_OUT, false)?
+     .visit_field::<u64>("alarm", Self::VT_ALARM, false)?
      .finish();
     Ok(())
   }
@@ -3741,6 +3841,7 @@ pub struct OriginArgs<'a> {
     pub unanswered: u64,
     pub bytes_in: u64,
     pub bytes_out: u64,
+    pub alarm: Option<u64>,
 }
 impl<'a> Default for OriginArgs<'a> {
   #[inline]
@@ -3759,6 +3860,7 @@ impl<'a> Default for OriginArgs<'a> {
       unanswered: 0,
       bytes_in: 0,
       bytes_out: 0,
+      alarm: None,
     }
   }
 }
@@ -3821,6 +3923,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> OriginBuilder<'a, 'b, A> {
     self.fbb_.push_slot::<u64>(Origin::VT_BYTES_OUT, bytes_out, 0);
   }
   #[inline]
+  pub fn add_alarm(&mut self, alarm: u64) {
+    self.fbb_.push_slot_always::<u64>(Origin::VT_ALARM, alarm);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> OriginBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     OriginBuilder {
@@ -3853,6 +3959,7 @@ impl ::core::fmt::Debug for Origin<'_> {
       ds.field("unanswered", &self.unanswered());
       ds.field("bytes_in", &self.bytes_in());
       ds.field("bytes_out", &self.bytes_out());
+      ds.field("alarm", &self.alarm());
       ds.finish()
   }
 }
@@ -4219,6 +4326,7 @@ impl<'a> Relay<'a> {
   pub const VT_HEARD: ::flatbuffers::VOffsetT = 30;
   pub const VT_BYTES_IN: ::flatbuffers::VOffsetT = 32;
   pub const VT_BYTES_OUT: ::flatbuffers::VOffsetT = 34;
+  pub const VT_ALARM: ::flatbuffers::VOffsetT = 36;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -4230,6 +4338,7 @@ impl<'a> Relay<'a> {
     args: &'args RelayArgs<'args>
   ) -> ::flatbuffers::WIPOffset<Relay<'bldr>> {
     let mut builder = RelayBuilder::new(_fbb);
+    if let Some(x) = args.alarm { builder.add_alarm(x); }
     builder.add_bytes_out(args.bytes_out);
     builder.add_bytes_in(args.bytes_in);
     builder.add_heard(args.heard);
@@ -4364,6 +4473,13 @@ impl<'a> Relay<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<u64>(Relay::VT_BYTES_OUT, Some(0)).unwrap()}
   }
+  #[inline]
+  pub fn alarm(&self) -> Option<u64> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(Relay::VT_ALARM, None)}
+  }
 }
 
 impl ::flatbuffers::Verifiable for Relay<'_> {
@@ -4388,6 +4504,7 @@ impl ::flatbuffers::Verifiable for Relay<'_> {
      .visit_field::<u64>("heard", Self::VT_HEARD, false)?
      .visit_field::<u64>("bytes_in", Self::VT_BYTES_IN, false)?
      .visit_field::<u64>("bytes_out", Self::VT_BYTES_OUT, false)?
+     .visit_field::<u64>("alarm", Self::VT_ALARM, false)?
      .finish();
     Ok(())
   }
@@ -4409,6 +4526,7 @@ pub struct RelayArgs<'a> {
     pub heard: u64,
     pub bytes_in: u64,
     pub bytes_out: u64,
+    pub alarm: Option<u64>,
 }
 impl<'a> Default for RelayArgs<'a> {
   #[inline]
@@ -4430,6 +4548,7 @@ impl<'a> Default for RelayArgs<'a> {
       heard: 0,
       bytes_in: 0,
       bytes_out: 0,
+      alarm: None,
     }
   }
 }
@@ -4504,6 +4623,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> RelayBuilder<'a, 'b, A> {
     self.fbb_.push_slot::<u64>(Relay::VT_BYTES_OUT, bytes_out, 0);
   }
   #[inline]
+  pub fn add_alarm(&mut self, alarm: u64) {
+    self.fbb_.push_slot_always::<u64>(Relay::VT_ALARM, alarm);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> RelayBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     RelayBuilder {
@@ -4540,6 +4663,7 @@ impl ::core::fmt::Debug for Relay<'_> {
       ds.field("heard", &self.heard());
       ds.field("bytes_in", &self.bytes_in());
       ds.field("bytes_out", &self.bytes_out());
+      ds.field("alarm", &self.alarm());
       ds.finish()
   }
 }
@@ -5020,16 +5144,17 @@ impl<'a> TunnelState<'a> {
   pub const VT_FLOWS: ::flatbuffers::VOffsetT = 16;
   pub const VT_RATE: ::flatbuffers::VOffsetT = 18;
   pub const VT_HANDSHAKES: ::flatbuffers::VOffsetT = 20;
-  pub const VT_LINKED: ::flatbuffers::VOffsetT = 22;
-  pub const VT_CREATED: ::flatbuffers::VOffsetT = 24;
-  pub const VT_LATE: ::flatbuffers::VOffsetT = 26;
-  pub const VT_LATE_BYTES: ::flatbuffers::VOffsetT = 28;
-  pub const VT_CELLS_RELAYED: ::flatbuffers::VOffsetT = 30;
-  pub const VT_BYTES_RELAYED: ::flatbuffers::VOffsetT = 32;
-  pub const VT_CELLS_ORIGINATED: ::flatbuffers::VOffsetT = 34;
-  pub const VT_CELLS_DELIVERED: ::flatbuffers::VOffsetT = 36;
-  pub const VT_DROPS: ::flatbuffers::VOffsetT = 38;
-  pub const VT_SYNC_AT: ::flatbuffers::VOffsetT = 40;
+  pub const VT_PROVEN_HANDSHAKES: ::flatbuffers::VOffsetT = 22;
+  pub const VT_LINKED: ::flatbuffers::VOffsetT = 24;
+  pub const VT_CREATED: ::flatbuffers::VOffsetT = 26;
+  pub const VT_LATE: ::flatbuffers::VOffsetT = 28;
+  pub const VT_LATE_BYTES: ::flatbuffers::VOffsetT = 30;
+  pub const VT_CELLS_RELAYED: ::flatbuffers::VOffsetT = 32;
+  pub const VT_BYTES_RELAYED: ::flatbuffers::VOffsetT = 34;
+  pub const VT_CELLS_ORIGINATED: ::flatbuffers::VOffsetT = 36;
+  pub const VT_CELLS_DELIVERED: ::flatbuffers::VOffsetT = 38;
+  pub const VT_DROPS: ::flatbuffers::VOffsetT = 40;
+  pub const VT_SYNC_AT: ::flatbuffers::VOffsetT = 42;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -5051,6 +5176,7 @@ impl<'a> TunnelState<'a> {
     if let Some(x) = args.late { builder.add_late(x); }
     if let Some(x) = args.created { builder.add_created(x); }
     if let Some(x) = args.linked { builder.add_linked(x); }
+    if let Some(x) = args.proven_handshakes { builder.add_proven_handshakes(x); }
     if let Some(x) = args.handshakes { builder.add_handshakes(x); }
     if let Some(x) = args.rate { builder.add_rate(x); }
     if let Some(x) = args.flows { builder.add_flows(x); }
@@ -5058,7 +5184,7 @@ impl<'a> TunnelState<'a> {
     if let Some(x) = args.origins { builder.add_origins(x); }
     if let Some(x) = args.openings { builder.add_openings(x); }
     if let Some(x) = args.links { builder.add_links(x); }
-    builder.add_last_handle(args.last_handle);
+    if let Some(x) = args.last_handle { builder.add_last_handle(x); }
     builder.add_version(args.version);
     builder.finish()
   }
@@ -5071,12 +5197,13 @@ impl<'a> TunnelState<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<u16>(TunnelState::VT_VERSION, Some(0)).unwrap()}
   }
+  /// None before the first circuit.
   #[inline]
-  pub fn last_handle(&self) -> u32 {
+  pub fn last_handle(&self) -> Option<u32> {
     // Safety:
     // Created from valid Table for this object
     // which contains a valid value in this slot
-    unsafe { self._tab.get::<u32>(TunnelState::VT_LAST_HANDLE, Some(0)).unwrap()}
+    unsafe { self._tab.get::<u32>(TunnelState::VT_LAST_HANDLE, None)}
   }
   #[inline]
   pub fn links(&self) -> ::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<Link<'a>>> {
@@ -5127,6 +5254,13 @@ impl<'a> TunnelState<'a> {
     // Created from valid Table for this object
     // which contains a valid value in this slot
     unsafe { self._tab.get::<Bucket>(TunnelState::VT_HANDSHAKES, None).unwrap()}
+  }
+  #[inline]
+  pub fn proven_handshakes(&self) -> &'a Bucket {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<Bucket>(TunnelState::VT_PROVEN_HANDSHAKES, None).unwrap()}
   }
   #[inline]
   pub fn linked(&self) -> ::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<Linked<'a>>> {
@@ -5215,6 +5349,7 @@ impl ::flatbuffers::Verifiable for TunnelState<'_> {
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<Flow>>>>("flows", Self::VT_FLOWS, true)?
      .visit_field::<Bucket>("rate", Self::VT_RATE, true)?
      .visit_field::<Bucket>("handshakes", Self::VT_HANDSHAKES, true)?
+     .visit_field::<Bucket>("proven_handshakes", Self::VT_PROVEN_HANDSHAKES, true)?
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<Linked>>>>("linked", Self::VT_LINKED, true)?
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<Created>>>>("created", Self::VT_CREATED, true)?
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, LateAnswer>>>("late", Self::VT_LATE, true)?
@@ -5231,7 +5366,7 @@ impl ::flatbuffers::Verifiable for TunnelState<'_> {
 }
 pub struct TunnelStateArgs<'a> {
     pub version: u16,
-    pub last_handle: u32,
+    pub last_handle: Option<u32>,
     pub links: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<Link<'a>>>>>,
     pub openings: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<Opening<'a>>>>>,
     pub origins: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<Origin<'a>>>>>,
@@ -5239,6 +5374,7 @@ pub struct TunnelStateArgs<'a> {
     pub flows: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<Flow<'a>>>>>,
     pub rate: Option<&'a Bucket>,
     pub handshakes: Option<&'a Bucket>,
+    pub proven_handshakes: Option<&'a Bucket>,
     pub linked: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<Linked<'a>>>>>,
     pub created: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<Created<'a>>>>>,
     pub late: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, LateAnswer>>>,
@@ -5255,7 +5391,7 @@ impl<'a> Default for TunnelStateArgs<'a> {
   fn default() -> Self {
     TunnelStateArgs {
       version: 0,
-      last_handle: 0,
+      last_handle: None,
       links: None, // required field
       openings: None, // required field
       origins: None, // required field
@@ -5263,6 +5399,7 @@ impl<'a> Default for TunnelStateArgs<'a> {
       flows: None, // required field
       rate: None, // required field
       handshakes: None, // required field
+      proven_handshakes: None, // required field
       linked: None, // required field
       created: None, // required field
       late: None, // required field
@@ -5288,7 +5425,7 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> TunnelStateBuilder<'a, 'b, A>
   }
   #[inline]
   pub fn add_last_handle(&mut self, last_handle: u32) {
-    self.fbb_.push_slot::<u32>(TunnelState::VT_LAST_HANDLE, last_handle, 0);
+    self.fbb_.push_slot_always::<u32>(TunnelState::VT_LAST_HANDLE, last_handle);
   }
   #[inline]
   pub fn add_links(&mut self, links: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , ::flatbuffers::ForwardsUOffset<Link<'b >>>>) {
@@ -5317,6 +5454,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> TunnelStateBuilder<'a, 'b, A>
   #[inline]
   pub fn add_handshakes(&mut self, handshakes: &Bucket) {
     self.fbb_.push_slot_always::<&Bucket>(TunnelState::VT_HANDSHAKES, handshakes);
+  }
+  #[inline]
+  pub fn add_proven_handshakes(&mut self, proven_handshakes: &Bucket) {
+    self.fbb_.push_slot_always::<&Bucket>(TunnelState::VT_PROVEN_HANDSHAKES, proven_handshakes);
   }
   #[inline]
   pub fn add_linked(&mut self, linked: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , ::flatbuffers::ForwardsUOffset<Linked<'b >>>>) {
@@ -5376,6 +5517,7 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> TunnelStateBuilder<'a, 'b, A>
     self.fbb_.required(o, TunnelState::VT_FLOWS,"flows");
     self.fbb_.required(o, TunnelState::VT_RATE,"rate");
     self.fbb_.required(o, TunnelState::VT_HANDSHAKES,"handshakes");
+    self.fbb_.required(o, TunnelState::VT_PROVEN_HANDSHAKES,"proven_handshakes");
     self.fbb_.required(o, TunnelState::VT_LINKED,"linked");
     self.fbb_.required(o, TunnelState::VT_CREATED,"created");
     self.fbb_.required(o, TunnelState::VT_LATE,"late");
@@ -5397,6 +5539,7 @@ impl ::core::fmt::Debug for TunnelState<'_> {
       ds.field("flows", &self.flows());
       ds.field("rate", &self.rate());
       ds.field("handshakes", &self.handshakes());
+      ds.field("proven_handshakes", &self.proven_handshakes());
       ds.field("linked", &self.linked());
       ds.field("created", &self.created());
       ds.field("late", &self.late());

@@ -18,7 +18,7 @@ pub(super) struct Counts {
     pub cells_originated: u64,
     pub cells_delivered: u64,
     pub relayed_circuits: u32,
-    drops: [u64; 256],
+    pub drops: [u64; 256],
 }
 
 impl Default for Counts {

@@ -19,6 +19,9 @@ pub enum ConfigError {
     /// It says exit, but not relay.
     #[error("an exit has to be a relay too")]
     ExitWithoutRelay,
+    /// The machine has exported its state.
+    #[error("the state has gone to a successor")]
+    Gone,
     /// Link ids carry the index: it stays while there are links.
     #[error("the worker's index cannot change while it has links")]
     WorkerIndex,

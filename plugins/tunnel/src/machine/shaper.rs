@@ -36,6 +36,11 @@ impl Shaper {
         self.queue.is_empty() && self.bucket.take(now, cost(body))
     }
 
+    /// The rate's bucket and the queues, for a successor or from a predecessor.
+    pub(super) const fn parts(&mut self) -> (&mut Bucket, &mut Queue) {
+        (&mut self.bucket, &mut self.queue)
+    }
+
     pub(super) fn forget(&mut self, circuit: CircuitHandle) {
         self.queue.remove(circuit);
     }

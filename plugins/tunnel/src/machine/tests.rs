@@ -12,10 +12,10 @@ use warren_schemas::control::{CircuitEnd, Event, Request, Sync};
 use crate::drop_reason::DropReason;
 use crate::testing::{Net, Seeded};
 
-const SECOND: Duration = Duration::from_secs(1);
+pub(super) const SECOND: Duration = Duration::from_secs(1);
 
 /// Inner datagrams of many sizes, each different.
-fn datagrams(seed: u64, count: usize) -> Vec<Vec<u8>> {
+pub(super) fn datagrams(seed: u64, count: usize) -> Vec<Vec<u8>> {
     let mut random = Seeded::new(seed);
     (0..count)
         .map(|index| {
@@ -27,13 +27,13 @@ fn datagrams(seed: u64, count: usize) -> Vec<Vec<u8>> {
         .collect()
 }
 
-fn arrived(net: &Net, node: usize, end: CircuitEnd) -> Vec<Vec<u8>> {
+pub(super) fn arrived(net: &Net, node: usize, end: CircuitEnd) -> Vec<Vec<u8>> {
     let all = net.nodes[node].delivered.iter();
     all.filter(|(at, ..)| *at == end.0).map(|(_, _, bytes)| bytes.clone()).collect()
 }
 
 /// The handle under which `node` knows the newest circuit whose last hop it is.
-fn last_hop_handle(net: &Net, node: usize) -> CircuitHandle {
+pub(super) fn last_hop_handle(net: &Net, node: usize) -> CircuitHandle {
     net.nodes[node].delivered.iter().rev().find(|(at, ..)| *at == CircuitEnd::LastHop.0).unwrap().1
 }
 
@@ -41,11 +41,11 @@ fn drops(net: &Net) -> usize {
     net.nodes.iter().map(|node| node.drops.len()).sum()
 }
 
-fn dropped(net: &Net, node: usize, reason: DropReason) -> usize {
+pub(super) fn dropped(net: &Net, node: usize, reason: DropReason) -> usize {
     net.nodes[node].drops.iter().filter(|drop| **drop == reason as u8).count()
 }
 
-fn sync(net: &mut Net, node: usize) -> Sync {
+pub(super) fn sync(net: &mut Net, node: usize) -> Sync {
     let id = net.request(node, &Request::Monitor);
     match net.answer(node, id) {
         Some(Event::Sync(sync)) => sync.clone(),
@@ -53,12 +53,12 @@ fn sync(net: &mut Net, node: usize) -> Sync {
     }
 }
 
-fn counted(sync: &Sync, reason: DropReason) -> u64 {
+pub(super) fn counted(sync: &Sync, reason: DropReason) -> u64 {
     sync.drops.iter().find(|(drop, _)| *drop == reason as u8).map_or(0, |(_, count)| *count)
 }
 
 /// Sends one datagram forward and one back, and answers whether both came.
-fn works(net: &mut Net, circuit: CircuitHandle, last: usize, mark: u64) -> bool {
+pub(super) fn works(net: &mut Net, circuit: CircuitHandle, last: usize, mark: u64) -> bool {
     let (there, back) = (datagrams(mark, 1), datagrams(mark + 1_000_000, 1));
     net.send(0, circuit, &there);
     net.run_for(SECOND);

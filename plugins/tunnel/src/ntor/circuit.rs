@@ -22,6 +22,16 @@ impl Creating {
         Self(Initiator::new(suite, Purpose::Circuit, target, random))
     }
 
+    /// Goes on with a predecessor's.
+    pub(crate) const fn resume(initiator: Initiator) -> Self {
+        Self(initiator)
+    }
+
+    /// What a successor goes on with.
+    pub(crate) const fn initiator(&self) -> &Initiator {
+        &self.0
+    }
+
     /// The create: for CREATE, or behind the descriptor in EXTEND. The same at every retry.
     #[must_use]
     pub fn create(&self) -> Vec<u8> {

@@ -26,6 +26,21 @@ impl Opening {
         Self { ntor, own, cookie: [0; COOKIE_LEN], parts: Assembler::new() }
     }
 
+    /// Goes on with a predecessor's.
+    pub(crate) const fn resume(
+        ntor: Initiator,
+        own: LinkId,
+        cookie: [u8; COOKIE_LEN],
+        parts: Assembler,
+    ) -> Self {
+        Self { ntor, own, cookie, parts }
+    }
+
+    /// What a successor goes on with.
+    pub(crate) const fn state(&self) -> (&Initiator, &[u8; COOKIE_LEN], &Assembler) {
+        (&self.ntor, &self.cookie, &self.parts)
+    }
+
     /// The id under which this side will receive.
     #[must_use]
     pub const fn own_id(&self) -> LinkId {

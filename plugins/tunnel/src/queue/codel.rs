@@ -19,11 +19,11 @@ pub(super) enum Fate {
 /// The control law's state for one queue.
 #[derive(Debug, Default)]
 pub(super) struct Codel {
-    first_above: Option<Timestamp>,
-    dropping: bool,
-    drop_next: Timestamp,
-    count: u32,
-    last_count: u32,
+    pub(super) first_above: Option<Timestamp>,
+    pub(super) dropping: bool,
+    pub(super) drop_next: Timestamp,
+    pub(super) count: u32,
+    pub(super) last_count: u32,
 }
 
 impl Codel {

@@ -1,0 +1,91 @@
+//! Hot swap: the whole machine becomes bytes, once, and a fresh machine goes on with them.
+//!
+//! Everything travels that the next cell, retry or report depends on, handshakes under way
+//! included; keys' counters and replay windows go on where they stopped. What does not travel is
+//! configuration (the successor has its own) and what follows from the rest: tables by id, the
+//! heap of timers, counts of what is listed.
+
+mod read;
+mod read_circuits;
+mod write;
+mod write_circuits;
+
+use warren_schemas::Timestamp;
+use warren_schemas::state::{self, ReadError};
+
+use super::Tunnel;
+
+/// Why a state cannot be given or taken.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum StateError {
+    /// The machine has no configuration, so no state either and no way to judge one.
+    #[error("the machine is not configured")]
+    NotConfigured,
+    /// The state was exported before; there is one successor at most.
+    #[error("the state has gone to a successor")]
+    Gone,
+    /// The machine has links or circuits of its own.
+    #[error("a state is taken over by a fresh machine only")]
+    NotFresh,
+    /// The bytes cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// Something in it cannot be in a state that a machine gave.
+    #[error("a state with an impossible {0}")]
+    Impossible(&'static str),
+    /// It does not fit into what a state may have.
+    #[error("a state of {0} bytes, {max} allowed", max = state::MAX_STATE)]
+    TooLong(usize),
+}
+
+impl Tunnel {
+    /// Gives the whole state to a successor, once. From now on this machine is nothing: it drops
+    /// all, refuses every configuration, and its secrets are wiped. The bytes hold them: wipe those
+    /// too. The same state gives the same bytes, natively and in Wasm.
+    ///
+    /// # Errors
+    /// `NotConfigured`, `Gone`; `TooLong` when it holds more than a state may have, and goes on then.
+    pub fn export_state(&mut self) -> Result<Vec<u8>, StateError> {
+        if self.gone {
+            return Err(StateError::Gone);
+        }
+        if self.settings.is_none() {
+            return Err(StateError::NotConfigured);
+        }
+        let most = self.state_len();
+        if most > state::MAX_STATE {
+            return Err(StateError::TooLong(most));
+        }
+        let bytes = self.write_state(most);
+        *self = Self { gone: true, ..Self::new() };
+        Ok(bytes)
+    }
+
+    /// Goes on with what a predecessor exported; this machine was configured and did nothing yet.
+    /// The `wake_at` of the predecessor's last batch stays in force.
+    ///
+    /// # Errors
+    /// `Gone`, `NotConfigured`, `NotFresh`, and all that can be wrong with the bytes; the machine is
+    /// as it was then.
+    pub fn import_state(&mut self, now: Timestamp, bytes: &[u8]) -> Result<(), StateError> {
+        if self.gone {
+            return Err(StateError::Gone);
+        }
+        let settings = self.settings.as_ref().ok_or(StateError::NotConfigured)?;
+        let idle = self.links.is_empty() && self.pending.is_empty() && self.circuits.is_empty();
+        if !idle || self.last_handle.is_some() || !self.extras.is_empty() {
+            return Err(StateError::NotFresh);
+        }
+        let state = state::read(bytes)?;
+        let mut heir = Self::new();
+        heir.apply(&settings.bounds);
+        heir.sync_at = self.sync_at;
+        read::State { now, settings, heir: &mut heir }.read(&state)?;
+        heir.settings = self.settings.take();
+        *self = heir;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,5 @@
+//! Swaps that nobody notices, and states that are none.
+
+mod golden;
+mod lies;
+mod swaps;
