@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use warren_schemas::Timestamp;
 use warren_schemas::batch::Batch;
 use warren_schemas::control::TunnelConfig;
-use warren_tunnel::{Env, Level, Tunnel};
+use warren_tunnel::{Env, Level, StateError, Tunnel};
 use warren_workers::{LogLevel, Worker, WorkerFactory, WorkerFault, WorkerHost};
 
 const PLUGIN: &str = concat!("tunnel ", env!("CARGO_PKG_VERSION"), " (native)");
@@ -24,6 +24,7 @@ pub struct NativeWorker {
     tunnel: Tunnel,
     env: HostEnv,
     died_in: Option<&'static str>,
+    exported: bool,
 }
 
 struct HostEnv(Box<dyn WorkerHost>);
@@ -54,7 +55,12 @@ impl WorkerFactory for NativeFactory {
     }
 
     fn spawn(&self, host: Box<dyn WorkerHost>) -> Result<Box<dyn Worker>, WorkerFault> {
-        Ok(Box::new(NativeWorker { tunnel: Tunnel::new(), env: HostEnv(host), died_in: None }))
+        Ok(Box::new(NativeWorker {
+            tunnel: Tunnel::new(),
+            env: HostEnv(host),
+            died_in: None,
+            exported: false,
+        }))
     }
 }
 
@@ -69,11 +75,18 @@ impl NativeWorker {
         if let Some(died_in) = self.died_in {
             return Err(trap(format!("it is not called again after its fault in {died_in}")));
         }
+        if self.exported {
+            return Err(trap("its state has gone to a successor".to_owned()));
+        }
         catch_unwind(AssertUnwindSafe(|| run(&mut self.tunnel, &mut self.env))).map_err(|panic| {
             self.died_in = Some(call);
             trap(words(panic.as_ref()))
         })
     }
+}
+
+fn state_fault(call: &'static str, error: &StateError) -> WorkerFault {
+    WorkerFault::State { plugin: PLUGIN.to_owned(), call, detail: error.to_string() }
 }
 
 fn words(panic: &(dyn Any + Send)) -> String {
@@ -100,6 +113,20 @@ impl Worker for NativeWorker {
 
     fn timeout(&mut self, now: Timestamp) -> Result<Batch, WorkerFault> {
         self.call("timeout", |tunnel, env| tunnel.handle_timeout(env, now))
+    }
+
+    fn export_state(&mut self) -> Result<Vec<u8>, WorkerFault> {
+        let call = "export-state";
+        let state = self.call(call, |tunnel, _| tunnel.export_state())?;
+        let state = state.map_err(|error| state_fault(call, &error))?;
+        self.exported = true;
+        Ok(state)
+    }
+
+    fn import_state(&mut self, now: Timestamp, state: &[u8]) -> Result<(), WorkerFault> {
+        let call = "import-state";
+        let taken = self.call(call, |tunnel, _| tunnel.import_state(now, state))?;
+        taken.map_err(|error| state_fault(call, &error))
     }
 
     fn shutdown(&mut self, now: Timestamp, reason: u8) -> Result<Batch, WorkerFault> {

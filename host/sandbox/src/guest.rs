@@ -71,6 +71,11 @@ impl Guest {
         self.last_words = None;
     }
 
+    /// The time of the last call that was told one.
+    pub(crate) const fn now(&self) -> Timestamp {
+        self.now
+    }
+
     /// The epoch moved while the worker ran.
     pub(crate) fn tick(&mut self) -> UpdateDeadline {
         let (cpu, wall) = (clocks::thread_cpu(), clocks::wall());

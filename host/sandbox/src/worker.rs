@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use warren_schemas::Timestamp;
 use warren_schemas::batch::{Batch, MAX_ANSWER};
+use warren_schemas::state::MAX_STATE;
 use warren_workers::{Worker, WorkerFault, WorkerHost};
 use wasmtime::component::{ComponentNamedList, Instance, InstancePre, Lift, Lower, TypedFunc};
 use wasmtime::{Store, StoreContextMut};
@@ -15,9 +16,14 @@ use crate::plugin::MACHINE;
 /// Bytes that may come out of an instance at once: the largest answer, and what the canonical ABI
 /// counts beside it.
 const OUT: usize = MAX_ANSWER + 4096;
+/// The same for the call that gives the whole state.
+const STATE_OUT: usize = MAX_STATE + 4096;
 
 /// Bytes of a worker's own words that go into a fault, and from there into the log.
 const WORDS: usize = 2048;
+
+const EXPORT: &str = "export-state";
+const IMPORT: &str = "import-state";
 
 type Bytes = (Vec<u8>,);
 type Done = (Result<(), String>,);
@@ -28,6 +34,8 @@ struct Exports {
     control: TypedFunc<(u64, Vec<u8>), Bytes>,
     data: TypedFunc<(u64, Vec<u8>), Bytes>,
     timeout: TypedFunc<(u64,), Bytes>,
+    export_state: TypedFunc<(), (Result<Vec<u8>, String>,)>,
+    import_state: TypedFunc<(u64, Vec<u8>), Done>,
     shutdown: TypedFunc<(u64, u8), Bytes>,
 }
 
@@ -39,6 +47,7 @@ pub struct WasmWorker {
     store: Store<Guest>,
     exports: Exports,
     died_in: Option<&'static str>,
+    exported: bool,
 }
 
 impl WasmWorker {
@@ -63,7 +72,7 @@ impl WasmWorker {
             instance.and_then(|instance| Exports::of(&instance, &mut store))
         };
         let exports = exports.map_err(|error| fault(plugin, "instantiate", store.data(), &error))?;
-        Ok(Self { shared, plugin: plugin.to_owned(), store, exports, died_in: None })
+        Ok(Self { shared, plugin: plugin.to_owned(), store, exports, died_in: None, exported: false })
     }
 
     /// One call under its budget; whatever goes wrong is a fault and the end of this worker.
@@ -82,6 +91,10 @@ impl WasmWorker {
             let detail = format!("it is not called again after its fault in {died_in}");
             return Err(WorkerFault::Trap { plugin: self.plugin.clone(), call, detail });
         }
+        if self.exported {
+            let detail = "its state has gone to a successor".to_owned();
+            return Err(WorkerFault::Trap { plugin: self.plugin.clone(), call, detail });
+        }
         let settings = &self.shared.settings;
         let cpu = if matches!(call, "data" | "timeout") { settings.data_cpu } else { settings.control_cpu };
         self.store.data_mut().begin(now, Budget { cpu, wall: settings.wall });
@@ -92,6 +105,11 @@ impl WasmWorker {
             self.died_in = Some(call);
             fault(&self.plugin, call, self.store.data(), &error)
         })
+    }
+
+    fn state_fault(&self, call: &'static str, mut detail: String) -> WorkerFault {
+        detail.truncate(detail.floor_char_boundary(WORDS));
+        WorkerFault::State { plugin: self.plugin.clone(), call, detail }
     }
 
     fn batch(
@@ -117,11 +135,14 @@ impl Exports {
         };
         let (configure, control, data) = (index("configure")?, index("control")?, index("data")?);
         let (timeout, shutdown) = (index("timeout")?, index("shutdown")?);
+        let (export_state, import_state) = (index("export-state")?, index("import-state")?);
         Ok(Self {
             configure: instance.get_typed_func(&mut *store, configure)?,
             control: instance.get_typed_func(&mut *store, control)?,
             data: instance.get_typed_func(&mut *store, data)?,
             timeout: instance.get_typed_func(&mut *store, timeout)?,
+            export_state: instance.get_typed_func(&mut *store, export_state)?,
+            import_state: instance.get_typed_func(&mut *store, import_state)?,
             shutdown: instance.get_typed_func(&mut *store, shutdown)?,
         })
     }
@@ -136,7 +157,8 @@ fn fault(plugin: &str, call: &'static str, guest: &Guest, error: &wasmtime::Erro
         None => {
             let cause = format!("{:#}", error.root_cause());
             if cause.contains("fuel allocated for hostcalls") {
-                let detail = format!("more than {MAX_ANSWER} bytes at once");
+                let most = if call == EXPORT { MAX_STATE } else { MAX_ANSWER };
+                let detail = format!("more than {most} bytes at once");
                 return WorkerFault::Answer { plugin, call, detail };
             }
             let mut detail = match &guest.last_words {
@@ -171,6 +193,28 @@ impl Worker for WasmWorker {
     fn timeout(&mut self, now: Timestamp) -> Result<Batch, WorkerFault> {
         let answer = self.call("timeout", |exports| &exports.timeout, now, (now.as_micros(),));
         self.batch("timeout", answer)
+    }
+
+    fn export_state(&mut self) -> Result<Vec<u8>, WorkerFault> {
+        self.store.set_hostcall_fuel(STATE_OUT);
+        let now = self.store.data().now();
+        let answer = self.call(EXPORT, |exports| &exports.export_state, now, ());
+        self.store.set_hostcall_fuel(OUT);
+        let (state,) = answer?;
+        let state = state.map_err(|detail| self.state_fault(EXPORT, detail))?;
+        if state.len() > MAX_STATE {
+            self.died_in = Some(EXPORT);
+            let detail = format!("a state of {} bytes, {MAX_STATE} allowed", state.len());
+            return Err(WorkerFault::Answer { plugin: self.plugin.clone(), call: EXPORT, detail });
+        }
+        self.exported = true;
+        Ok(state)
+    }
+
+    fn import_state(&mut self, now: Timestamp, state: &[u8]) -> Result<(), WorkerFault> {
+        let arguments = (now.as_micros(), state.to_vec());
+        let (answer,) = self.call(IMPORT, |exports| &exports.import_state, now, arguments)?;
+        answer.map_err(|detail| self.state_fault(IMPORT, detail))
     }
 
     fn shutdown(&mut self, now: Timestamp, reason: u8) -> Result<Batch, WorkerFault> {

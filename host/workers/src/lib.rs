@@ -52,7 +52,7 @@ pub trait WorkerHost: Send {
 }
 
 /// What a worker did wrong. It is not called again after one, and its circuits are dead; only after
-/// [`WorkerFault::Refused`] it goes on with the configuration it had.
+/// [`WorkerFault::Refused`] and [`WorkerFault::State`] it goes on with what it had.
 #[derive(Debug, thiserror::Error)]
 pub enum WorkerFault {
     /// It trapped (a panic, an illegal memory access, a stack overflow) or was dead already.
@@ -95,6 +95,16 @@ pub enum WorkerFault {
         /// What is wrong with it.
         detail: String,
     },
+    /// It gave no state, or did not take one.
+    #[error("{plugin} refused in {call}: {detail}")]
+    State {
+        /// Which plugin.
+        plugin: String,
+        /// `export-state` or `import-state`.
+        call: &'static str,
+        /// The plugin's own words.
+        detail: String,
+    },
     /// It refused its configuration.
     #[error("{plugin} refused its configuration: {detail}")]
     Refused {
@@ -107,8 +117,8 @@ pub enum WorkerFault {
 
 /// One running worker: native or Wasm. Calls come from one thread at a time.
 ///
-/// After a [`WorkerFault`] other than [`WorkerFault::Refused`] the worker must be dropped; a further
-/// call answers with a fault.
+/// After a [`WorkerFault`] other than [`WorkerFault::Refused`] and [`WorkerFault::State`] the worker
+/// must be dropped; a further call answers with a fault.
 pub trait Worker: Send {
     /// Takes an encoded `TunnelConfig`.
     ///
@@ -133,6 +143,20 @@ pub trait Worker: Send {
     /// # Errors
     /// When the worker fails.
     fn timeout(&mut self, now: Timestamp) -> Result<Batch, WorkerFault>;
+
+    /// Gives its whole state to a successor, once: every further call answers with a fault, and only
+    /// one successor may ever take it. At most `warren_schemas::state::MAX_STATE` bytes, with every
+    /// secret of the worker in them: wipe them after use. `wake_at` of its last batch stays in force.
+    ///
+    /// # Errors
+    /// [`WorkerFault::State`] when it cannot, and goes on as it was; any other when it fails.
+    fn export_state(&mut self) -> Result<Vec<u8>, WorkerFault>;
+
+    /// Goes on with the state of a predecessor. The worker was configured and did nothing yet.
+    ///
+    /// # Errors
+    /// [`WorkerFault::State`] when it refuses the state, and is fresh as before; any other when it fails.
+    fn import_state(&mut self, now: Timestamp, state: &[u8]) -> Result<(), WorkerFault>;
 
     /// Says goodbye on every circuit.
     ///

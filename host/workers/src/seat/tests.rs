@@ -40,6 +40,12 @@ impl Worker for Fragile {
     fn timeout(&mut self, _: Timestamp) -> Result<Batch, WorkerFault> {
         Ok(Batch::with_slots(0))
     }
+    fn export_state(&mut self) -> Result<Vec<u8>, WorkerFault> {
+        Err(trap("export-state"))
+    }
+    fn import_state(&mut self, _: Timestamp, _: &[u8]) -> Result<(), WorkerFault> {
+        Err(trap("import-state"))
+    }
     fn shutdown(&mut self, _: Timestamp, _: u8) -> Result<Batch, WorkerFault> {
         if self.config == b"d" { Err(trap("shutdown")) } else { Ok(Batch::with_slots(0)) }
     }
