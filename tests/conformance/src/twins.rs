@@ -25,6 +25,8 @@ struct Machine {
     native: Box<dyn Worker>,
     wasm: Box<dyn Worker>,
     records: [Record; 2],
+    /// Of the native and the Wasm worker, for their successors.
+    hosts: [SeededHost; 2],
     key: SigningKey,
     config: TunnelConfig,
     address: SocketAddr,
@@ -97,6 +99,7 @@ impl Net {
             sync_period: 5_000_000,
         };
         self.machines.push(Machine {
+            hosts: [host.clone(), twin.clone()],
             native: NativeFactory.spawn(Box::new(host)).unwrap(),
             wasm: wasm.spawn(Box::new(twin)).unwrap(),
             records,
@@ -127,7 +130,10 @@ impl Net {
         }
         let native = call(machine.native.as_mut()).unwrap();
         let wasm = call(machine.wasm.as_mut()).unwrap();
-        let at = format!("is tunnel.wasm current? seed {}, machine {index}, call {}, time {:?}", self.seed, self.calls, self.now);
+        let at = format!(
+            "is tunnel.wasm current? seed {}, machine {index}, call {}, time {:?}",
+            self.seed, self.calls, self.now
+        );
         let [native_asked, wasm_asked] = machine.records.each_ref().map(take);
         assert_eq!(native_asked, wasm_asked, "{at}");
         assert_eq!(native.slots().collect::<Vec<_>>(), wasm.slots().collect::<Vec<_>>(), "{at}");
@@ -135,6 +141,28 @@ impl Net {
         assert!(native.as_bytes() == wasm.as_bytes(), "payloads differ: {at}");
         self.calls += 1;
         self.act(index, &native);
+    }
+
+    /// Both workers of a machine give their state, which is the same, and each goes on as the other kind.
+    fn swap(&mut self, index: usize, wasm: &dyn WorkerFactory) {
+        let seed = self.random.word();
+        let machine = &mut self.machines[index];
+        let native = machine.native.export_state().unwrap();
+        assert!(native == machine.wasm.export_state().unwrap(), "states differ: seed {}", self.seed);
+        for worker in [&mut machine.native, &mut machine.wasm] {
+            assert!(worker.timeout(self.now).unwrap_err().to_string().contains("successor"));
+            assert!(worker.export_state().is_err());
+        }
+        let [native_host, wasm_host] = machine.hosts.each_ref().map(|host| Box::new(host.successor(seed)));
+        machine.native = NativeFactory.spawn(native_host).unwrap();
+        machine.wasm = wasm.spawn(wasm_host).unwrap();
+        let config = machine.config.encode();
+        for worker in [&mut machine.native, &mut machine.wasm] {
+            worker.configure(self.now, &config).unwrap();
+            let cut = worker.import_state(self.now, &native[..native.len() / 2]).unwrap_err();
+            assert!(matches!(cut, WorkerFault::State { call: "import-state", .. }), "{cut}");
+            worker.import_state(self.now, &native).unwrap();
+        }
     }
 
     fn act(&mut self, index: usize, batch: &Batch) {
@@ -337,6 +365,35 @@ fn native_and_wasm_act_the_same() {
     let wasm = factory(settings(), "tunnel");
     for seed in [1, 2, 3] {
         script(seed, wasm.as_ref());
+    }
+}
+
+#[test]
+fn a_state_goes_over_from_each_kind_to_each() {
+    let wasm = factory(settings(), "tunnel");
+    for seed in [1, 2] {
+        let mut net = Net::new(seed, wasm.as_ref(), 4);
+        let circuits: Vec<_> = [&[1][..], &[2, 1], &[3, 4, 2]]
+            .into_iter()
+            .zip(1..)
+            .filter_map(|(hops, id)| net.circuit(id, hops))
+            .collect();
+        assert_eq!(circuits.len(), 3);
+        net.configure(1, |config| config.limits.bytes_per_second = 100_000);
+        (net.loss, net.mischief) = (20, 100);
+        for round in 0..12 {
+            net.swap(round % 5, wasm.as_ref());
+            net.talk(circuits[round % 3], 60);
+            net.swap((round * 3 + 1) % 5, wasm.as_ref());
+        }
+        (net.loss, net.mischief) = (0, 0);
+        net.configure(1, |config| config.limits.bytes_per_second = 0);
+        net.run_for(Duration::from_secs(60));
+        let before = net.machines[0].returned;
+        for circuit in circuits {
+            net.talk(circuit, 50);
+        }
+        assert_eq!(net.machines[0].returned, before + 150, "seed {seed}: all circuits live and lose nothing");
     }
 }
 

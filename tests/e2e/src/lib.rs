@@ -1,4 +1,4 @@
-//! What the end-to-end tests share: a [`Lab`] of `warren` processes, a web server that counts, a
+//! What the end-to-end tests share: a [`lab::Lab`] of `warren` processes, a web server that counts, a
 //! SOCKS client of our own, and libtorrent.
 //!
 //! Nothing of Warren is linked here: the tests meet the program as a person does. Not here: starting

@@ -2,9 +2,9 @@
 
 use std::net::SocketAddr;
 
-use warren_schemas::{CircuitHandle, Timestamp};
 use warren_schemas::control::CloseReason;
 use warren_schemas::descriptor::{Descriptor, SignedDescriptor};
+use warren_schemas::{CircuitHandle, Timestamp};
 
 use super::Tunnel;
 use super::context::Context;

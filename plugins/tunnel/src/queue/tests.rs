@@ -69,7 +69,8 @@ fn short_cells_cannot_take_more_memory_than_is_allowed() {
     for circuit in 1..=1000 {
         queue.push(at(2), handle(circuit), PLACE, &[0; 21]).unwrap();
     }
-    let held: usize = queue.flows.values().flat_map(|flow| &flow.cells).map(|cell| cell.body.capacity()).sum();
+    let held: usize =
+        queue.flows.values().flat_map(|flow| &flow.cells).map(|cell| cell.body.capacity()).sum();
     let cells = queue.flows.values().map(|flow| flow.cells.len()).sum::<usize>();
     assert!(cells > 100 && held + cells * size_of::<Waiting>() <= 100_000, "{cells} cells, {held} bytes");
     for circuit in 0..=1000 {
