@@ -11,7 +11,7 @@ use warren_schemas::Timestamp;
 use warren_schemas::batch::Batch;
 use warren_schemas::control::TunnelConfig;
 use warren_tunnel::{Env, Level, StateError, Tunnel};
-use warren_workers::{LogLevel, Worker, WorkerFactory, WorkerFault, WorkerHost};
+use warren_workers::{LogLevel, Worker, WorkerFactory, WorkerFault, WorkerHost, plain_line};
 
 const PLUGIN: &str = concat!("tunnel ", env!("CARGO_PKG_VERSION"), " (native)");
 
@@ -37,7 +37,7 @@ impl Env for HostEnv {
             Level::Info => LogLevel::Info,
             Level::Debug => LogLevel::Debug,
         };
-        self.0.log(level, line);
+        self.0.log(level, &plain_line(line));
     }
 
     fn random(&mut self, bytes: &mut [u8]) {

@@ -8,8 +8,6 @@ use wasmtime::{ResourceLimiter, UpdateDeadline};
 
 use crate::clocks;
 
-/// Bytes of a log line that are kept (`wit/worker.wit`).
-const LINE: usize = 1024;
 /// Log lines of one worker that are kept in a second.
 const LINES_A_SECOND: u32 = 100;
 const TABLE_ELEMENTS: usize = 20_000;
@@ -98,7 +96,7 @@ impl Guest {
         self.host.as_mut()
     }
 
-    /// Takes a log line that is [`plain`]; it is dropped when there were too many within a second of the worker's
+    /// Takes a log line that is [`plain_line`](warren_workers::plain_line); it is dropped when there were too many within a second of the worker's
     /// own time.
     pub(crate) fn log(&mut self, level: LogLevel, line: &str) {
         if level == LogLevel::Error {
@@ -119,13 +117,6 @@ impl Guest {
     }
 }
 
-/// One line of at most [`LINE`] bytes: it must not forge further lines of the operator's log, nor
-/// speak to the terminal that shows it.
-pub(crate) fn plain(line: &str) -> String {
-    let line = line.get(..line.floor_char_boundary(LINE)).unwrap_or_default();
-    line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>()
-}
-
 impl ResourceLimiter for Guest {
     fn memory_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
         if desired <= self.memory {
@@ -139,17 +130,5 @@ impl ResourceLimiter for Guest {
 
     fn table_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
         Ok(desired <= TABLE_ELEMENTS)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_line_is_one_line_of_bounded_length() {
-        assert_eq!(plain("a\nERROR forged\x1b[2J\u{9b}1m"), "a ERROR forged [2J 1m");
-        assert_eq!(plain(&"é".repeat(600)).len(), 1024);
-        assert_eq!(plain(&format!("x{}", "é".repeat(600))).len(), 1023);
     }
 }

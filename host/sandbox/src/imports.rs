@@ -1,10 +1,10 @@
 //! What a worker's imports do: `log`, `random` and `onion` of `wit/worker.wit`, and nothing else.
 
-use warren_workers::{DhRefusal, LogLevel};
+use warren_workers::{DhRefusal, LogLevel, plain_line};
 use wasmtime::StoreContextMut;
 use wasmtime::component::{ComponentType, Lift, Linker, Lower, WasmList, WasmStr};
 
-use crate::guest::{Guest, plain};
+use crate::guest::Guest;
 
 /// Instances that may be imported, spelled as components spell them.
 pub(crate) const ALLOWED: [&str; 3] =
@@ -73,7 +73,7 @@ pub(crate) fn add(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
 
 fn write(mut store: StoreContextMut<'_, Guest>, (level, line): (Level, WasmStr)) -> wasmtime::Result<()> {
     // Cut before it is copied: the worker may pass all of its memory.
-    let line = plain(&line.to_str(&store)?);
+    let line = plain_line(&line.to_str(&store)?);
     store.data_mut().log(level.into(), &line);
     Ok(())
 }

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use warren_schemas::Timestamp;
 use warren_schemas::batch::{Batch, MAX_ANSWER};
 use warren_schemas::state::MAX_STATE;
-use warren_workers::{Worker, WorkerFault, WorkerHost};
+use warren_workers::{Worker, WorkerFault, WorkerHost, plain_line};
 use wasmtime::component::{ComponentNamedList, Instance, InstancePre, Lift, Lower, TypedFunc};
 use wasmtime::{Store, StoreContextMut};
 
 use crate::engine::{Sandbox, Shared};
-use crate::guest::{Budget, Guest, Stop, plain};
+use crate::guest::{Budget, Guest, Stop};
 use crate::plugin::MACHINE;
 
 /// Bytes that may come out of an instance at once: the largest answer, and what the canonical ABI
@@ -175,7 +175,7 @@ impl Worker for WasmWorker {
     fn configure(&mut self, now: Timestamp, config: &[u8]) -> Result<(), WorkerFault> {
         let arguments = (now.as_micros(), config.to_vec());
         let (answer,) = self.call("configure", |exports| &exports.configure, now, arguments)?;
-        answer.map_err(|detail| WorkerFault::Refused { plugin: self.plugin.clone(), detail: plain(&detail) })
+        answer.map_err(|detail| WorkerFault::Refused { plugin: self.plugin.clone(), detail: plain_line(&detail) })
     }
 
     fn control(&mut self, now: Timestamp, request: &[u8]) -> Result<Batch, WorkerFault> {

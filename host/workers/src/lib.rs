@@ -5,8 +5,10 @@
 //! instance (`host/sandbox`) from the same code linked natively. Not here: wasmtime, sockets,
 //! threads (`host/core` runs the loop). Does no I/O.
 
+mod line;
 mod seat;
 
+pub use line::{MAX_LINE, plain_line};
 pub use seat::{HostMaker, Lost, ReconfigureError, Seat};
 use warren_schemas::Timestamp;
 use warren_schemas::batch::Batch;
