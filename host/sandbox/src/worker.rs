@@ -175,7 +175,10 @@ impl Worker for WasmWorker {
     fn configure(&mut self, now: Timestamp, config: &[u8]) -> Result<(), WorkerFault> {
         let arguments = (now.as_micros(), config.to_vec());
         let (answer,) = self.call("configure", |exports| &exports.configure, now, arguments)?;
-        answer.map_err(|detail| WorkerFault::Refused { plugin: self.plugin.clone(), detail: plain_line(&detail) })
+        answer.map_err(|detail| WorkerFault::Refused {
+            plugin: self.plugin.clone(),
+            detail: plain_line(&detail),
+        })
     }
 
     fn control(&mut self, now: Timestamp, request: &[u8]) -> Result<Batch, WorkerFault> {

@@ -16,7 +16,9 @@ use librqbit::{
 use librqbit::dht::Id20;
 
 use crate::metainfo::Metainfo;
+use crate::storage::WholeWrites;
 use crate::{Error, InfoHash, inner_tracker};
+use librqbit::storage::StorageFactoryExt;
 
 /// What peers see as our client's name: without a version, which would tell users apart.
 const CLIENT: &str = "Warren";
@@ -104,6 +106,7 @@ impl Engine {
             peer_limit: Some(PEERS),
             ipv4_only: true,
             client_name_and_version: Some(CLIENT.into()),
+            default_storage_factory: Some(WholeWrites::default().boxed()),
             ..SessionOptions::default()
         };
         let session = Session::new_with_opts(folder.to_owned(), options).await.map_err(engine)?;

@@ -32,6 +32,7 @@ mod magnet;
 mod metainfo;
 mod peers;
 mod saved;
+mod storage;
 mod torrent;
 mod torrents;
 mod trackers;
