@@ -1,5 +1,7 @@
 //! `bench`: measurements. Figures go into docs/benchmarks.md by hand, with command and machine.
 
+mod start;
+
 use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, bail};
@@ -24,6 +26,8 @@ pub(crate) struct Bench {
 enum Job {
     /// HTTP over SOCKS through 0 to 3 hops, one download and four at once.
     Path(Path),
+    /// How soon a node has a circuit, and what an idle node keeps in memory.
+    Start(start::Start),
 }
 
 #[derive(Args)]
@@ -66,7 +70,13 @@ struct Row {
 
 /// Runs the job.
 pub(crate) fn run(bench: &Bench) -> anyhow::Result<ExitCode> {
-    let Job::Path(job) = &bench.job;
+    match &bench.job {
+        Job::Path(job) => run_path(job),
+        Job::Start(job) => start::run(job),
+    }
+}
+
+fn run_path(job: &Path) -> anyhow::Result<ExitCode> {
     let hops: Vec<u8> = job.hops.iter().copied().filter(|hops| *hops > 0).collect();
     let network = network::start(&job.network, if hops.is_empty() { &[1] } else { &hops }, None)?;
     let server = WebServer::start()?;
