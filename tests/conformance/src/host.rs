@@ -69,6 +69,11 @@ impl SeededHost {
         Self { record: Record::default(), ..self.clone() }
     }
 
+    /// The host of a successor: the same keys and record, randomness of its own.
+    pub(crate) fn successor(&self, seed: u64) -> Self {
+        Self { random: Seeded(seed), ..self.clone() }
+    }
+
     pub(crate) fn slow(self, line_takes: Duration) -> Self {
         Self { line_takes, ..self }
     }
