@@ -35,8 +35,10 @@ pub(crate) fn default_out() -> anyhow::Result<PathBuf> {
 
 /// The root of the workspace.
 pub(crate) fn workspace() -> PathBuf {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    here.parent().unwrap_or(here).to_path_buf()
+    // Where cargo runs it now: a target folder shared by checkouts may hold a program built in another.
+    let here = std::env::var_os("CARGO_MANIFEST_DIR");
+    let here = here.map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+    here.parent().map_or_else(|| here.clone(), Path::to_path_buf)
 }
 
 /// Builds what changed and answers the folder of the components. The first run installs a
