@@ -1,6 +1,7 @@
 //! The torrent side: libtorrent as a peer that we did not write, a tracker of our own, and `warren
 //! get` and `seed` followed by their events.
 
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdout, Command, Stdio};
@@ -11,6 +12,8 @@ use anyhow::{Context, bail, ensure};
 use serde_json::Value;
 use warren_bench::Stopwatch;
 use warren_bench::process::Process;
+
+use crate::lab::Lab;
 
 /// Events that may wait to be read by the test.
 const EVENTS: usize = 100_000;
@@ -136,9 +139,35 @@ pub fn libtorrent(arguments: &[&str]) -> anyhow::Result<(Talker, Value)> {
 ///
 /// # Errors
 /// When it cannot be started.
-pub fn warren(lab: &crate::lab::Lab, name: &str, arguments: &[&str]) -> anyhow::Result<Talker> {
+pub fn warren(lab: &Lab, name: &str, arguments: &[&str]) -> anyhow::Result<Talker> {
+    start(lab, name, arguments, lab.command())
+}
+
+/// The same, as the last words of another command.
+///
+/// # Errors
+/// When it cannot be started.
+pub fn warren_within(
+    lab: &Lab,
+    name: &str,
+    arguments: &[&str],
+    wrapper: &[OsString],
+) -> anyhow::Result<Talker> {
+    let (program, words) = wrapper.split_first().context("no command")?;
+    let warren = lab.command();
+    let mut command = Command::new(program);
+    command.args(words).arg(warren.get_program()).args(warren.get_args());
+    for (name, value) in warren.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    start(lab, name, arguments, command)
+}
+
+fn start(lab: &Lab, name: &str, arguments: &[&str], mut command: Command) -> anyhow::Result<Talker> {
     let config = lab.join_config(name)?;
-    let mut command = lab.command();
     command.args(arguments).args(["--json", "--config"]).arg(&config);
     command
         .stderr(std::fs::File::options().create(true).append(true).open(config.with_file_name("log.txt"))?);

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use warren_bench::content;
 use warren_e2e::lab::Lab;
-use warren_e2e::namespace;
 use warren_e2e::swarm::{self, is, text};
+use warren_e2e::{namespace, not_run};
 
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -21,6 +21,12 @@ fn mount(options: &str, at: &Path) {
 #[test]
 fn a_full_disk_is_explained_and_the_download_goes_on_with_room_again() {
     if !namespace::is_inside() {
+        if not_run::lacks_libtorrent().unwrap() {
+            return;
+        }
+        if !namespace::is_possible() {
+            return not_run::note("no mount namespace is to be had").unwrap();
+        }
         let name = "a_full_disk_is_explained_and_the_download_goes_on_with_room_again";
         return namespace::run_inside(name).unwrap();
     }

@@ -1,5 +1,5 @@
 //! Nothing leaves but through the circuits: a network namespace with only loopback counts every
-//! packet for which there is no route.
+//! packet for which there is no route; where there are no namespaces, strace shows every address.
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use warren_bench::content;
 use warren_e2e::lab::Lab;
-use warren_e2e::namespace;
-use warren_e2e::swarm::{self, is, text};
+use warren_e2e::swarm::{self, Talker, is, text};
 use warren_e2e::tracker::Swarm;
+use warren_e2e::{namespace, not_run, trace};
 
 /// Packets that this namespace could not send for want of a route, IPv4 and IPv6 (`OutNoRoutes`).
 fn without_route() -> u64 {
@@ -28,9 +28,22 @@ fn without_route() -> u64 {
 
 #[test]
 fn an_anonymous_download_sends_nothing_past_its_circuits() {
-    if !namespace::is_inside() {
-        return namespace::run_inside("an_anonymous_download_sends_nothing_past_its_circuits").unwrap();
+    if namespace::is_inside() {
+        return count_what_leaves();
     }
+    if not_run::lacks_libtorrent().unwrap() {
+        return;
+    }
+    if namespace::is_possible() {
+        namespace::run_inside("an_anonymous_download_sends_nothing_past_its_circuits").unwrap();
+    } else if trace::is_possible() {
+        trace_what_leaves();
+    } else {
+        not_run::note("neither a network namespace nor strace is to be had").unwrap();
+    }
+}
+
+fn count_what_leaves() {
     // The counter counts, or it would prove nothing.
     let before = without_route();
     let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
@@ -38,6 +51,25 @@ fn an_anonymous_download_sends_nothing_past_its_circuits() {
     assert_eq!(without_route(), before + 1);
 
     let lab = Lab::start(3, 2).unwrap();
+    let before = without_route();
+    download(|arguments| swarm::warren(&lab, "downloader", arguments).unwrap());
+    assert_eq!(without_route(), before, "something was sent past the circuits");
+}
+
+/// Without a namespace: every address that the downloader gives to the kernel is on this machine.
+fn trace_what_leaves() {
+    let lab = Lab::start(3, 2).unwrap();
+    let file = lab.dir().join("trace.txt");
+    let wrapper = trace::wrapper(&file);
+    let pid = download(|arguments| swarm::warren_within(&lab, "downloader", arguments, &wrapper).unwrap());
+    let trace = trace::read(&file, pid).unwrap();
+    assert!(trace.loopback > 0, "the relays are on loopback, and it reached them: {trace:?}");
+    assert!(trace.refused.is_empty(), "sent past the circuits: {:#?}", trace.refused);
+}
+
+/// Downloads what libtorrent seeds, with much around it that would lead elsewhere. Gives the process
+/// id of the downloader, which has ended.
+fn download(start: impl FnOnce(&[&str]) -> Talker) -> u32 {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("content.bin");
     content::write(&path, 8_000_000, 1).unwrap();
@@ -54,15 +86,15 @@ fn an_anonymous_download_sends_nothing_past_its_circuits() {
          &tr=udp://192.0.2.78:1337/announce&tr=http://192.0.2.79/announce"
     );
     assert!(link.contains(&infohash));
-    let before = without_route();
     let out = folder.path().join("out");
     let arguments = ["get", &link, "--hops", "3", "--seed", "--out", out.to_str().unwrap()];
-    let mut download = swarm::warren(&lab, "downloader", &arguments).unwrap();
+    let mut download = start(&arguments);
+    let pid = download.process().pid();
     download.wait_for("done", Duration::from_secs(240), |event| is(event, "done")).unwrap();
     download.process().stop();
     assert_eq!(content::sha256(&out.join("content.bin")).unwrap(), content::sha256(&path).unwrap());
     let announces = swarm.announces();
     assert!(announces.iter().any(|line| line.starts_with("GET ")), "{announces:?}");
     assert!(announces.iter().any(|line| line.starts_with("udp ")), "{announces:?}");
-    assert_eq!(without_route(), before, "something was sent past the circuits");
+    pid
 }

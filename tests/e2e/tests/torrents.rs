@@ -9,6 +9,7 @@ use serde_json::Value;
 use warren_bench::content;
 use warren_bench::network::Role;
 use warren_e2e::lab::Lab;
+use warren_e2e::not_run;
 use warren_e2e::swarm::{self, Talker, is, text};
 use warren_e2e::tracker::Swarm;
 
@@ -65,6 +66,9 @@ fn wait_percent(download: &mut Talker, percent: f64) {
 
 #[test]
 fn a_file_arrives_from_libtorrent_over_three_hops() {
+    if not_run::lacks_libtorrent().unwrap() {
+        return;
+    }
     let lab = Lab::start(3, 2).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let content = Content::new(folder.path(), 16 * MB);
@@ -78,10 +82,36 @@ fn a_file_arrives_from_libtorrent_over_three_hops() {
     assert!(!circuits.is_empty());
     assert!(circuits.iter().all(|circuit| circuit["path"].as_array().unwrap().len() == 3), "{circuits:?}");
     assert_eq!(download.process().wait(|| true).unwrap().code(), Some(0));
+    let port = listening["port"].as_u64().unwrap();
+    let infohash = text(&listening, "infohash").unwrap();
+    let secrets = [infohash, format!("127.0.0.1:{port}"), format!("/ip4/127.0.0.1/tcp/{port}")];
+    let logs = logs(&lab);
+    assert!(logs.len() > lab.nodes().len(), "each node's and the downloader's: {logs:?}");
+    assert_eq!(naming(&logs, &secrets), Vec::<&String>::new());
+    // At debug they are named, and found: the search works.
+    let (mut download, out) = get(&lab, "debugged", &[&magnet, "--hops", "1", "--log-level", "debug"]);
+    wait_done(&mut download);
+    let log = std::fs::read_to_string(out.with_file_name("log.txt")).unwrap();
+    assert!(!naming(&[log], &secrets).is_empty());
+}
+
+/// What the nodes and the programs that joined them have logged.
+fn logs(lab: &Lab) -> Vec<String> {
+    let folders = std::fs::read_dir(lab.dir()).unwrap().map(|folder| folder.unwrap().path());
+    folders.filter_map(|folder| std::fs::read_to_string(folder.join("log.txt")).ok()).collect()
+}
+
+/// The logs that name one of these.
+fn naming<'a>(logs: &'a [String], secrets: &[String]) -> Vec<&'a String> {
+    let names = |log: &&String| secrets.iter().any(|secret| log.to_lowercase().contains(secret));
+    logs.iter().filter(names).collect()
 }
 
 #[test]
 fn trackers_are_asked_through_the_circuit() {
+    if not_run::lacks_libtorrent().unwrap() {
+        return;
+    }
     let lab = Lab::start(3, 2).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let content = Content::new(folder.path(), MB);
@@ -108,6 +138,9 @@ fn trackers_are_asked_through_the_circuit() {
 
 #[test]
 fn libtorrent_downloads_what_we_seed() {
+    if not_run::lacks_libtorrent().unwrap() {
+        return;
+    }
     let lab = Lab::start(3, 2).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let content = Content::new(folder.path(), 8 * MB);
@@ -130,6 +163,9 @@ fn libtorrent_downloads_what_we_seed() {
 
 #[test]
 fn a_download_survives_a_relay_and_an_exit() {
+    if not_run::lacks_libtorrent().unwrap() {
+        return;
+    }
     let mut lab = Lab::start(4, 2).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let content = Content::new(folder.path(), 64 * MB);
@@ -150,6 +186,9 @@ fn a_download_survives_a_relay_and_an_exit() {
 
 #[test]
 fn without_relays_a_download_waits_and_then_goes_on() {
+    if not_run::lacks_libtorrent().unwrap() {
+        return;
+    }
     let mut lab = Lab::start(3, 2).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let content = Content::new(folder.path(), 64 * MB);
@@ -168,6 +207,9 @@ fn without_relays_a_download_waits_and_then_goes_on() {
 
 #[test]
 fn a_killed_download_goes_on_where_it_was() {
+    if not_run::lacks_libtorrent().unwrap() {
+        return;
+    }
     let lab = Lab::start(3, 2).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let content = Content::new(folder.path(), 64 * MB);
@@ -187,6 +229,9 @@ fn a_killed_download_goes_on_where_it_was() {
 
 #[test]
 fn broken_torrents_and_unwritable_folders_are_explained() {
+    if not_run::lacks_libtorrent().unwrap() {
+        return;
+    }
     let lab = Lab::start(2, 1).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, bytes: &[u8]| {
