@@ -9,6 +9,7 @@ use crate::plugins::workspace;
 
 mod floors;
 mod generated;
+mod licences;
 mod map;
 mod modules;
 mod sizes;
@@ -51,11 +52,12 @@ impl Tree {
 /// One rule: its name, and what it finds.
 type Rule = (&'static str, fn(&Tree) -> anyhow::Result<Findings>);
 
-const RULES: [Rule; 6] = [
+const RULES: [Rule; 7] = [
     ("the map in ARCHITECTURE.md is the tree", map::check),
     ("crates look down only, and each heavy library has one room", floors::check),
     ("files and functions have their sizes", sizes::check),
     ("nothing tells of the machine it was made on", traces::check),
+    ("every dependency has a licence that allows ours", licences::check),
     ("generated code equals its source", generated::check),
     ("plugins import what their world declares", modules::check),
 ];
