@@ -1,5 +1,6 @@
 //! `bench`: measurements. Figures go into docs/benchmarks.md by hand, with command and machine.
 
+mod crypto;
 mod start;
 
 use std::process::{Command, ExitCode, Stdio};
@@ -28,6 +29,8 @@ enum Job {
     Path(Path),
     /// How soon a node has a circuit, and what an idle node keeps in memory.
     Start(start::Start),
+    /// Sealing and X25519 inside Wasm, against native code and `ring`.
+    Crypto(crypto::Crypto),
 }
 
 #[derive(Args)]
@@ -72,6 +75,7 @@ struct Row {
 pub(crate) fn run(bench: &Bench) -> anyhow::Result<ExitCode> {
     match &bench.job {
         Job::Path(job) => run_path(job),
+        Job::Crypto(job) => crypto::run(job),
         Job::Start(job) => start::run(job),
     }
 }

@@ -3,8 +3,6 @@
 //!
 //! Whoever calls these decides about nonces; that is `layer`, `link_keys` and `ntor` only.
 
-use chacha20poly1305::aead::inout::InOutBuf;
-use chacha20poly1305::{AeadInOut, ChaCha20Poly1305, KeyInit, Tag};
 use hkdf::{Hkdf, HkdfExtract};
 use sha2::Sha256;
 use siphasher::sip::SipHasher24;
@@ -13,6 +11,38 @@ use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::Zeroizing;
 
 use crate::drop_reason::DropReason;
+
+#[cfg(any(
+    all(target_arch = "wasm32", target_feature = "simd128"),
+    target_arch = "x86_64",
+    test,
+    feature = "probe"
+))]
+pub(crate) mod chapoly;
+#[cfg(any(
+    not(any(all(target_arch = "wasm32", target_feature = "simd128"), target_arch = "x86_64")),
+    test,
+    feature = "probe"
+))]
+pub(crate) mod reference;
+
+/// What seals: our own cipher where it was measured to be faster than the crate, else the crate.
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+type Cipher = chapoly::ChaPoly<chapoly::Simd>;
+#[cfg(target_arch = "x86_64")]
+type Cipher = chapoly::ChaPoly<chapoly::Plain>;
+#[cfg(not(any(all(target_arch = "wasm32", target_feature = "simd128"), target_arch = "x86_64")))]
+type Cipher = reference::Reference;
+
+/// Its name, for tests that must know which one they test.
+#[cfg(any(test, feature = "probe"))]
+pub(crate) const CIPHER: &str = if cfg!(all(target_arch = "wasm32", target_feature = "simd128")) {
+    "vectors"
+} else if cfg!(target_arch = "x86_64") {
+    "plain"
+} else {
+    "crate"
+};
 
 /// Bytes of an AEAD's tag.
 pub const TAG_LEN: usize = 16;
@@ -79,13 +109,13 @@ pub const fn associated_data(suite: u8, direction: Direction, kind: LayerKind) -
 }
 
 /// A ChaCha20-Poly1305 key, wiped when dropped.
-pub struct AeadKey(ChaCha20Poly1305);
+pub struct AeadKey(Cipher);
 
 impl AeadKey {
     /// Keys the cipher.
     #[must_use]
     pub fn new(key: &[u8; 32]) -> Self {
-        Self(ChaCha20Poly1305::new(key.into()))
+        Self(Cipher::new(key))
     }
 
     /// Encrypts `content` in place under `counter` and gives the tag.
@@ -113,11 +143,7 @@ impl AeadKey {
         associated: &[u8],
         content: &mut [u8],
     ) -> Result<[u8; TAG_LEN], SealError> {
-        let tag = self
-            .0
-            .encrypt_inout_detached(nonce.into(), associated, InOutBuf::from(content))
-            .map_err(|_| SealError::NoRoom)?;
-        Ok(tag.into())
+        self.0.seal(nonce, associated, content).ok_or(SealError::NoRoom)
     }
 
     /// Checks `tag`, then decrypts `content` in place. When the tag is wrong nothing is changed.
@@ -137,8 +163,7 @@ impl AeadKey {
         content: &mut [u8],
         tag: &[u8; TAG_LEN],
     ) -> bool {
-        let tag = Tag::from(*tag);
-        self.0.decrypt_inout_detached(nonce.into(), associated, InOutBuf::from(content), &tag).is_ok()
+        self.0.open(nonce, associated, content, tag)
     }
 }
 

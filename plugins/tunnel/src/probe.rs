@@ -12,6 +12,9 @@
 //! | 6 expand | key 32, field info | 64 |
 //! | 7 siphash | key 16, field message | 8 |
 //! | 8 golden vectors | index u8 | text of `schemas/vectors/NAME`, NAME being the `vectors::NAMES` at index; computed, not stored |
+//! | 9 cells | with u8 (0 seal, 1 seal by the crate, 2 seal by the plain twin, 3 open), key 32, count u32, length u16 | the last tag 16 |
+//! | 10 points | secret 32, point 32, count u32 | the point 32 after so many X25519 |
+//! | 11 compare | key 32, nonce 12, field associated data, field content | name of the cipher in use; refused when it differs from the crate |
 //!
 //! An answer starts with 0 for done, 1 for refused (nothing follows), 2 for a request that is none.
 
@@ -55,6 +58,9 @@ fn run(mut request: Reader<'_>) -> Result<Option<Vec<u8>>, DropReason> {
             let name = vectors::NAMES.get(usize::from(request.u8()?)).ok_or(DropReason::Malformed)?;
             Ok(vectors::compute(name).map(String::into_bytes))
         }
+        9 => repeat::cells(request),
+        10 => repeat::points(request),
+        11 => repeat::compare(request),
         _ => Err(DropReason::UnknownCommand),
     }
 }
@@ -80,6 +86,8 @@ fn open(mut request: Reader<'_>) -> Result<Option<Vec<u8>>, DropReason> {
     let tag = request.array()?;
     Ok(key.open_with(&nonce, associated, &mut content, &tag).then_some(content))
 }
+
+mod repeat;
 
 #[cfg(test)]
 pub mod published;

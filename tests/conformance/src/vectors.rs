@@ -3,7 +3,7 @@
 use warren_schemas::Timestamp;
 use warren_workers::Worker;
 
-use crate::host::{SeededHost, factory, settings};
+use crate::host::{Seeded, SeededHost, factory, settings};
 
 // The same checks that run natively beside the primitives.
 #[path = "../../../plugins/tunnel/src/probe/published.rs"]
@@ -33,6 +33,28 @@ fn published_vectors_hold_inside_wasm() {
     let mut worker = worker();
     let counts = published::check(&mut |request| probe(worker.as_mut(), request));
     assert_eq!(counts, published::EXPECTED);
+}
+
+/// No cell is longer than this, nor is what opening keeps at once.
+const LONGEST: usize = 2048;
+
+#[test]
+fn cells_of_every_length_are_sealed_inside_wasm_as_by_the_crate() {
+    let (mut worker, mut random) = (worker(), Seeded(8439));
+    let mut content = vec![0; 65_000];
+    random.fill(&mut content);
+    for length in (0..=LONGEST).chain([LONGEST + 1, 5_000, content.len()]) {
+        let (key, nonce): ([u8; 32], [u8; 12]) = (random.bytes(), random.bytes());
+        // Four bytes for cells; others now and then.
+        let associated = if length % 8 == 0 { &content[..length % 71] } else { b"cell" };
+        let mut request = [&[11], &key[..], &nonce].concat();
+        for field in [associated, &content[..length]] {
+            request.extend(u16::try_from(field.len()).unwrap().to_be_bytes());
+            request.extend(field);
+        }
+        // Its name: the fallback would agree with itself.
+        assert_eq!(probe(worker.as_mut(), &request), b"\0vectors", "{length} bytes");
+    }
 }
 
 #[test]
