@@ -124,3 +124,4 @@ pub trait Datagrams: Send + Sync {
 }
 
 pub mod status;
+pub mod swap;
