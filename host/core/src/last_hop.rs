@@ -46,7 +46,7 @@ impl Shares {
 pub(crate) async fn serve(endpoint: Arc<Endpoint>, exit: Arc<Exit>) {
     let mut shares = Shares::default();
     while let Some(incoming) = endpoint.accept().await {
-        let share = shares.of(&exit, incoming.circuit());
+        let share = shares.of(&exit, incoming.carrier().circuit);
         tokio::spawn(serve_connection(incoming, share));
     }
 }

@@ -16,6 +16,7 @@ mod intake;
 mod keeper;
 mod last_hop;
 mod messages;
+mod parcel;
 mod thread;
 mod tunnel_ports;
 
@@ -43,8 +44,8 @@ use messages::{ToKeeper, ToWorker};
 use thread::Gauge;
 use tunnel_ports::TunnelPorts;
 
-/// Messages a worker thread may have waiting. When its mailbox is full, an ask fails with a limit
-/// and a handed-over datagram is dropped and counted.
+/// Messages a worker thread may have waiting on its control way. When it is full, an ask fails with a
+/// limit, and what must not be left unsaid waits in the keeper.
 const MAILBOX: usize = 4096;
 /// Messages the keeper may have waiting; tasks wait when it is full, worker threads keep theirs.
 const KEEPER_QUEUE: usize = 8192;
@@ -135,17 +136,21 @@ pub fn start(config: CoreConfig, clock: Arc<dyn Clock>) -> Result<Core, Error> {
     let tunnel = tunnel_config(&config, workers, author.peer_id(), own.clone());
     let (keeper, keeper_inbox) = mpsc::channel(KEEPER_QUEUE);
     let (mailboxes, inboxes): (Vec<_>, Vec<_>) = (0..workers).map(|_| mpsc::channel(MAILBOX)).unzip();
+    let (slots, data_ways): (Vec<_>, Vec<_>) = (0..workers).map(|_| parcel::data_way()).unzip();
     let gauges: Vec<_> = (0..workers).map(|_| Arc::new(Gauge::new(config.factory.name()))).collect();
     let cores = if config.pin { core_affinity::get_core_ids().unwrap_or_default() } else { Vec::new() };
     let limits = warren_exit::Limits::default();
     let exit = config.exit.clone().map(|policy| Arc::new(Exit::new(policy, limits, Arc::clone(&clock))));
     let mut threads = Vec::new();
-    for (((index, socket), mailbox), gauge) in (0..workers).zip(sockets).zip(inboxes).zip(&gauges) {
+    let ways = inboxes.into_iter().zip(data_ways);
+    for (((index, socket), (mailbox, data)), gauge) in (0..workers).zip(sockets).zip(ways).zip(&gauges) {
         threads.push(thread::start(thread::Parts {
             index,
             socket,
             mailbox,
-            neighbours: mailboxes.clone(),
+            own: mailboxes.get(usize::from(index)).cloned(),
+            data,
+            posts: slots.iter().map(|slot| slot.post_of(index)).collect(),
             keeper: keeper.clone(),
             clock: Arc::clone(&clock),
             tunnel: TunnelConfig { worker_index: index, ..tunnel.clone() },

@@ -1,7 +1,5 @@
 //! What the keeper and the worker threads say to each other.
 
-use std::net::SocketAddr;
-
 use tokio::sync::oneshot;
 use warren_circuits::Guard;
 use warren_ports::status::Status;
@@ -27,8 +25,6 @@ pub(crate) enum ToWorker {
     Migrate { from: CircuitHandle, to: CircuitHandle },
     /// Close the connection of a dead circuit: nothing takes its place.
     Abandon { handle: CircuitHandle },
-    /// A datagram that another thread's socket got.
-    Datagram { source: SocketAddr, bytes: Box<[u8]> },
     /// The configuration changed.
     Configure(Box<TunnelConfig>),
     /// Say goodbye and end.

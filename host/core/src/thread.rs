@@ -8,6 +8,7 @@
 mod carry;
 mod gauge;
 
+use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
@@ -19,8 +20,8 @@ use warren_net::{Bound, Outbox, ReceiveBuffers, Socket};
 use warren_ports::Clock;
 use warren_schemas::batch::{MAX_SLOTS, SlotKind};
 use warren_schemas::control::{CloseReason, TunnelConfig};
-use warren_schemas::{RequestId, Timestamp};
-use warren_streams::{CircuitPort, Endpoint, Settings};
+use warren_schemas::{CircuitHandle, RequestId, Timestamp};
+use warren_streams::{Carrier, CircuitEnd, CircuitPort, Endpoint, Settings};
 use warren_workers::{ReconfigureError, Seat, WorkerFactory};
 use zeroize::Zeroizing;
 
@@ -30,9 +31,12 @@ use crate::host::{Host, OnionSecrets};
 use crate::intake::Intake;
 use crate::last_hop;
 use crate::messages::{ToKeeper, ToWorker};
+use crate::parcel::{Inbox, Piece, Post};
 use carry::Builds;
 pub(crate) use gauge::Gauge;
 
+/// Messages of the control way that are taken in one turn, so that cells are not kept waiting for ever.
+const CONTROL_PER_TURN: usize = 256;
 /// The longest the loop sleeps, so that its counts stay fresh.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 
@@ -41,8 +45,11 @@ pub(crate) struct Parts {
     pub(crate) index: u8,
     pub(crate) socket: Bound,
     pub(crate) mailbox: mpsc::Receiver<ToWorker>,
-    /// Mailboxes of all threads, this one's included, by index.
-    pub(crate) neighbours: Vec<mpsc::Sender<ToWorker>>,
+    /// The other end of `mailbox`, for tasks of this thread.
+    pub(crate) own: Option<mpsc::Sender<ToWorker>>,
+    pub(crate) data: Inbox,
+    /// The data ways into all threads, by index.
+    pub(crate) posts: Vec<Post>,
     pub(crate) keeper: mpsc::Sender<ToKeeper>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) tunnel: TunnelConfig,
@@ -90,10 +97,11 @@ pub(crate) fn start(parts: Parts) -> Result<std::thread::JoinHandle<()>, Error> 
 }
 
 /// One thread's part of what the node's endpoints may hold together.
-fn share(stream_key: Option<[u8; 32]>, threads: usize) -> Settings {
+fn share(stream_key: Option<[u8; 32]>, worker: u8, threads: usize) -> Settings {
     let (all, threads) = (Settings::default(), threads.max(1));
     Settings {
         stream_key,
+        worker,
         connections: (all.connections / threads).max(1),
         last_hop_send_total: all.last_hop_send_total / threads as u64,
         ..all
@@ -107,7 +115,11 @@ struct WorkerLoop {
     outbox: Outbox,
     buffers: ReceiveBuffers,
     mailbox: mpsc::Receiver<ToWorker>,
-    neighbours: Vec<mpsc::Sender<ToWorker>>,
+    own: Option<mpsc::Sender<ToWorker>>,
+    data: Inbox,
+    posts: Vec<Post>,
+    /// The thread that holds the connection which comes by a circuit of this one's worker.
+    homes: HashMap<CircuitHandle, u8>,
     report: carry::Report,
     clock: Arc<dyn Clock>,
     seat: Seat,
@@ -124,7 +136,7 @@ struct WorkerLoop {
 impl WorkerLoop {
     fn new(parts: Parts) -> Result<Self, Error> {
         let index = parts.index;
-        let settings = share(parts.stream_key.map(|key| *key), parts.neighbours.len());
+        let settings = share(parts.stream_key.map(|key| *key), index, parts.posts.len());
         let (endpoint, port) = warren_streams::endpoint(settings)?;
         let endpoint = Arc::new(endpoint);
         let (secrets, clock) = (parts.secrets, Arc::clone(&parts.clock));
@@ -143,7 +155,10 @@ impl WorkerLoop {
             outbox: Outbox::default(),
             buffers: ReceiveBuffers::default(),
             mailbox: parts.mailbox,
-            neighbours: parts.neighbours,
+            own: parts.own,
+            data: parts.data,
+            posts: parts.posts,
+            homes: HashMap::new(),
             report: carry::Report::new(parts.keeper.clone()),
             clock: parts.clock,
             seat,
@@ -163,12 +178,14 @@ impl WorkerLoop {
             self.wait().await;
             // Half a batch before what comes in: a flood must not keep this node's own words back.
             self.take_outgoing(MAX_SLOTS / 2);
-            self.take_mail();
+            self.take_control();
+            self.take_parcels();
             self.take_datagrams();
             self.take_outgoing(MAX_SLOTS);
             self.hand_over();
             self.keep_time();
             self.socket.send(&mut self.outbox);
+            self.send_parcels();
             self.report.flush();
             self.gauge.set_cpu();
             self.gauge.set_restarts(self.seat.restarts());
@@ -185,6 +202,7 @@ impl WorkerLoop {
         let message = tokio::select! {
             biased;
             message = self.mailbox.recv() => Some(message),
+            () = self.data.ready() => None,
             _ = self.socket.readable() => None,
             _ = self.socket.writable(), if !self.outbox.is_empty() => None,
             () = self.port.outgoing() => None,
@@ -197,19 +215,37 @@ impl WorkerLoop {
         }
     }
 
-    /// Takes what other threads sent, as long as the batch has room.
-    fn take_mail(&mut self) {
-        while self.intake.room() > 0 && !self.stopping {
+    /// Takes what is said on the control way, before any datagram.
+    fn take_control(&mut self) {
+        for _ in 0..CONTROL_PER_TURN {
             match self.mailbox.try_recv() {
-                Ok(message) => self.handle(message),
-                Err(_) => return,
+                Ok(message) if !self.stopping => self.handle(message),
+                _ => return,
             }
+        }
+    }
+
+    /// Takes what other threads passed on, as long as the batch has room.
+    fn take_parcels(&mut self) {
+        let room = self.intake.room();
+        let (intake, port) = (&mut self.intake, &self.port);
+        self.data.unpack(room, |worker, piece, bytes| match piece {
+            Piece::Datagram(source) => intake.received(source, bytes),
+            Piece::Outer(handle) => intake.outgoing(handle, bytes),
+            Piece::Inner(circuit) => port.deliver(Carrier { worker, circuit }, CircuitEnd::LastHop, bytes),
+            Piece::Dead(circuit) => port.circuit_dead(Carrier { worker, circuit }),
+            Piece::AllDead => port.all_dead(worker),
+        });
+    }
+
+    fn send_parcels(&mut self) {
+        for post in &mut self.posts {
+            self.gauge.count_handovers(post.flush());
         }
     }
 
     fn handle(&mut self, message: ToWorker) {
         match message {
-            ToWorker::Datagram { source, bytes } => self.intake.received(source, &bytes),
             ToWorker::Build { request, hops, exit_key } => self.build(request, hops, exit_key),
             ToWorker::Request(id, request) => self.control(id, &request),
             ToWorker::Open { handle, ask } => self.ends.open(handle, ask),
@@ -225,19 +261,18 @@ impl WorkerLoop {
     /// Reads the socket; what belongs to another thread's worker goes there.
     fn take_datagrams(&mut self) {
         let room = self.intake.room();
-        let (workers, own) = (self.neighbours.len() as u8, self.index);
-        let (intake, neighbours, gauge) = (&mut self.intake, &self.neighbours, &self.gauge);
+        let (workers, own) = (self.posts.len() as u8, self.index);
+        let (intake, posts, gauge) = (&mut self.intake, &mut self.posts, &self.gauge);
         let taken =
             self.socket.receive(
                 &mut self.buffers,
                 room,
                 |source, datagram| match warren_dispatch::worker_of(datagram, source, workers) {
                     Some(worker) if worker == own => intake.received(source, datagram),
-                    Some(worker) => {
-                        let message = ToWorker::Datagram { source, bytes: datagram.into() };
-                        let sent = neighbours.get(usize::from(worker)).map(|to| to.try_send(message));
-                        gauge.count_handover(matches!(sent, Some(Ok(()))));
-                    }
+                    Some(worker) => match posts.get_mut(usize::from(worker)) {
+                        Some(post) => post.pack(Piece::Datagram(source), datagram),
+                        None => gauge.count_stray(),
+                    },
                     None => gauge.count_stray(),
                 },
             );
@@ -248,8 +283,14 @@ impl WorkerLoop {
 
     /// Takes what the QUIC endpoint wants to send on circuits, at most `most`.
     fn take_outgoing(&mut self, most: usize) {
-        let intake = &mut self.intake;
-        self.port.drain(intake.room().min(most), |handle, datagram| intake.outgoing(handle, datagram));
+        let (own, intake, posts) = (self.index, &mut self.intake, &mut self.posts);
+        self.port.drain(intake.room().min(most), |Carrier { worker, circuit }, datagram| {
+            if worker == own {
+                intake.outgoing(circuit, datagram);
+            } else if let Some(post) = posts.get_mut(usize::from(worker)) {
+                post.pack(Piece::Outer(circuit), datagram);
+            }
+        });
     }
 
     /// One call for the batch.

@@ -1,8 +1,8 @@
 //! A connection, as both sides hold it, and the originator's side of it.
 
 use std::io;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use quinn::VarInt;
@@ -14,11 +14,11 @@ use warren_schemas::CircuitHandle;
 use warren_schemas::stream::{Outcome, StreamReply, StreamRequest, Target};
 
 use crate::association::{Routes, TunnelAssociation};
-use crate::message;
 use crate::port::{ClientEnd, Registration};
 use crate::server::Admission;
-use crate::socket::{ClientSocket, address_of, circuit_of};
+use crate::socket::{ClientSocket, address_of, carrier_of};
 use crate::tunnel_stream::TunnelStream;
+use crate::{Carrier, lock, message};
 
 /// Application error codes with which connections are closed.
 pub(crate) const FINISHED: VarInt = VarInt::from_u32(0);
@@ -47,7 +47,7 @@ pub(crate) struct Shared {
 #[derive(Debug, Default)]
 pub(crate) struct Loss {
     told: Notify,
-    circuit: AtomicU32,
+    carrier: Mutex<Carrier>,
 }
 
 impl Loss {
@@ -56,8 +56,8 @@ impl Loss {
         loop {
             self.told.notified().await;
             tokio::time::sleep(grace).await;
-            let circuit = CircuitHandle(self.circuit.load(Ordering::Acquire));
-            if quic.remote_address() == address_of(circuit) {
+            let carrier = *lock(&self.carrier);
+            if quic.remote_address() == address_of(carrier) {
                 return;
             }
         }
@@ -84,17 +84,17 @@ impl Shared {
     }
 
     /// The circuit that carries it now.
-    pub(crate) fn circuit(&self) -> CircuitHandle {
+    pub(crate) fn carrier(&self) -> Carrier {
         match &self.place {
-            Place::Originator { registration, .. } => registration.end.circuit(),
-            Place::LastHop { .. } => circuit_of(self.quic.remote_address()),
+            Place::Originator { registration, .. } => registration.hub.carrier(registration.end.circuit()),
+            Place::LastHop { .. } => carrier_of(self.quic.remote_address()),
         }
     }
 
-    /// Last hop: `circuit` died; if it carries this connection, [`Loss::unrepaired`] starts to wait.
-    pub(crate) fn circuit_dead(&self, circuit: CircuitHandle) {
-        if self.quic.remote_address() == address_of(circuit) {
-            self.loss.circuit.store(circuit.0, Ordering::Release);
+    /// Last hop: `carrier` died; if it carries this connection, [`Loss::unrepaired`] starts to wait.
+    pub(crate) fn circuit_dead(&self, carrier: Carrier) {
+        if self.quic.remote_address() == address_of(carrier) {
+            *lock(&self.loss.carrier) = carrier;
             self.loss.told.notify_one();
         }
     }
@@ -195,7 +195,7 @@ impl Connection {
     /// The circuit that carries it now.
     #[must_use]
     pub fn circuit(&self) -> CircuitHandle {
-        self.shared.circuit()
+        self.shared.carrier().circuit
     }
 
     /// Whether nothing can be opened on it any more.

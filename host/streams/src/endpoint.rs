@@ -15,7 +15,7 @@ use crate::connection::{Connection, FINISHED, Place, Shared};
 use crate::port::{CircuitPort, Hub, Registration, count};
 use crate::server::{Gate, Incoming};
 use crate::settings::{MTU, Settings};
-use crate::socket::{ClientSocket, LAST_HOP, ServerSocket, TaggedIds, circuit_of};
+use crate::socket::{ClientSocket, HomeIds, LAST_HOP, ServerSocket, TaggedIds, carrier_of};
 use crate::{Error, tls};
 
 /// Handshakes that nobody took yet.
@@ -57,7 +57,7 @@ pub(crate) fn endpoint_with(
     settings: Settings,
     crypto: Option<Arc<dyn quinn::crypto::ServerConfig>>,
 ) -> Result<(Endpoint, CircuitPort), Error> {
-    let hub = Hub::new();
+    let hub = Hub::new(settings.worker);
     let transport = settings.originator()?;
     let server = crypto.map(|crypto| Server::new(&hub, &settings, crypto)).transpose()?;
     let port = CircuitPort::new(hub.clone());
@@ -87,6 +87,8 @@ impl Server {
             .incoming_buffer_size_total(INCOMING_TOTAL);
         let mut endpoint = EndpointConfig::default();
         endpoint.max_udp_payload_size(MTU).map_err(setup)?;
+        let worker = settings.worker;
+        endpoint.cid_generator(move || Box::new(HomeIds::new(worker)));
         let socket = Arc::new(ServerSocket(hub.clone()));
         let runtime = Arc::new(TokioRuntime);
         let quic = quinn::Endpoint::new_with_abstract_socket(endpoint, Some(config), socket, runtime)
@@ -144,14 +146,14 @@ impl Endpoint {
         let Server { quic: endpoint, gate } = self.server.as_ref()?;
         loop {
             let quic = endpoint.accept().await?;
-            let circuit = circuit_of(quic.remote_address());
-            let Some(admission) = gate.admit(circuit) else {
+            let carrier = carrier_of(quic.remote_address());
+            let Some(admission) = gate.admit(carrier) else {
                 count(&self.hub.tally.refused_connections);
                 quic.refuse();
                 continue;
             };
             let (hub, settings) = (self.hub.clone(), self.settings.clone());
-            return Some(Incoming { quic, circuit, admission, hub, settings });
+            return Some(Incoming { quic, carrier, admission, hub, settings });
         }
     }
 

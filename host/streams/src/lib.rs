@@ -1,6 +1,10 @@
 //! Streams inside circuits: QUIC between an originator and the last hop, over a socket that is
 //! the circuit.
 //!
+//! A last hop's connection belongs to the worker thread that took it, though its originator may later
+//! come by a circuit of another one: connection ids of a last hop name the thread
+//! ([`CircuitPort::home_of`]), and a [`Carrier`] names circuits of all threads.
+//!
 //! One [`endpoint`] a worker thread gives an [`Endpoint`], through which connections are made and
 //! taken, and a [`CircuitPort`], through which core moves the QUIC datagrams between it and the
 //! worker's circuits. The only crate that names quinn. It opens no socket and connects to nothing
@@ -47,7 +51,17 @@ pub use server::{Answer, Asked, Incoming, ServerConnection};
 pub use settings::Settings;
 pub use tls::public_key;
 pub use tunnel_stream::TunnelStream;
+use warren_schemas::CircuitHandle;
 pub use warren_schemas::control::CircuitEnd;
+
+/// A circuit end of this node: the worker that has it, and what that worker calls it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Carrier {
+    /// Index of the worker.
+    pub worker: u8,
+    /// Its own number.
+    pub circuit: CircuitHandle,
+}
 
 /// What failed, in this crate's own words: quinn's types stay here.
 #[derive(Debug, thiserror::Error)]

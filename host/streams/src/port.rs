@@ -13,9 +13,10 @@ use warren_schemas::CircuitHandle;
 use warren_schemas::cell::MAX_INNER;
 use warren_schemas::control::CircuitEnd;
 
+use crate::Carrier;
 use crate::connection::Shared;
 use crate::queue::Queue;
-use crate::socket::tag_of;
+use crate::socket::{home_of, tag_of};
 use crate::{Error, lock};
 
 /// Bytes that wait for core; when they are there, quinn waits.
@@ -64,9 +65,9 @@ impl Inbox {
         Self(Mutex::new((Queue::with_limit(limit), None)))
     }
 
-    fn push(&self, circuit: CircuitHandle, datagram: &[u8]) -> bool {
+    fn push(&self, carrier: Carrier, datagram: &[u8]) -> bool {
         let mut inner = lock(&self.0);
-        let kept = inner.0.push(circuit, datagram);
+        let kept = inner.0.push(carrier, datagram);
         let waker = inner.1.take();
         drop(inner);
         if let Some(waker) = waker {
@@ -145,6 +146,7 @@ pub(crate) struct Out {
 /// What endpoint, sockets and port share.
 #[derive(Debug)]
 pub(crate) struct Hub {
+    worker: u8,
     out: Mutex<Out>,
     clients: Mutex<HashMap<u32, Arc<ClientEnd>>>,
     pub(crate) server: Inbox,
@@ -155,9 +157,10 @@ pub(crate) struct Hub {
 }
 
 impl Hub {
-    pub(crate) fn new() -> Arc<Self> {
+    pub(crate) fn new(worker: u8) -> Arc<Self> {
         let queue = Queue::with_limit(OUT_LIMIT);
         Arc::new(Self {
+            worker,
             out: Mutex::new(Out { queue, reader: None, writers: Vec::new() }),
             clients: Mutex::default(),
             server: Inbox::with_limit(SERVER_LIMIT),
@@ -166,6 +169,11 @@ impl Hub {
             registered: AtomicU64::new(0),
             tally: Tally::default(),
         })
+    }
+
+    /// A circuit of this thread's own worker.
+    pub(crate) fn carrier(&self, circuit: CircuitHandle) -> Carrier {
+        Carrier { worker: self.worker, circuit }
     }
 
     /// A new originator's connection on `circuit`; it is forgotten when the registration is dropped.
@@ -257,16 +265,24 @@ impl CircuitPort {
         Self { hub }
     }
 
-    /// Takes a datagram that arrived on `circuit`, of which this node is `end`. Without room, or when
+    /// The worker whose connection a datagram belongs to that arrived at `end`, as far as its connection
+    /// id tells: one that is this port's own, or that does not exist, is to be delivered here.
+    #[must_use]
+    pub fn home_of(&self, end: CircuitEnd, datagram: &[u8]) -> u8 {
+        let named = if end == CircuitEnd::LastHop { home_of(datagram) } else { None };
+        named.unwrap_or(self.hub.worker)
+    }
+
+    /// Takes a datagram that arrived on `carrier`, of which this node is `end`. Without room, or when
     /// no connection expects it there, it is dropped and counted.
-    pub fn deliver(&self, circuit: CircuitHandle, end: CircuitEnd, datagram: &[u8]) {
+    pub fn deliver(&self, carrier: Carrier, end: CircuitEnd, datagram: &[u8]) {
         let tally = &self.hub.tally;
         if datagram.is_empty() || datagram.len() > MAX_INNER {
             return count(&tally.unknown);
         }
         let kept = match end {
-            CircuitEnd::Originator => self.deliver_to_client(circuit, datagram),
-            CircuitEnd::LastHop => Some(self.hub.server.push(circuit, datagram)),
+            CircuitEnd::Originator => self.deliver_to_client(carrier, datagram),
+            CircuitEnd::LastHop => Some(self.hub.server.push(carrier, datagram)),
             _ => None,
         };
         match kept {
@@ -276,11 +292,13 @@ impl CircuitPort {
         }
     }
 
-    fn deliver_to_client(&self, circuit: CircuitHandle, datagram: &[u8]) -> Option<bool> {
+    fn deliver_to_client(&self, carrier: Carrier, datagram: &[u8]) -> Option<bool> {
         let tag = tag_of(datagram)?;
         let clients = lock(&self.hub.clients);
-        let end = clients.get(&tag).filter(|end| end.expects(circuit))?;
-        Some(end.inbox.push(circuit, datagram))
+        let end = clients
+            .get(&tag)
+            .filter(|end| carrier.worker == self.hub.worker && end.expects(carrier.circuit))?;
+        Some(end.inbox.push(carrier, datagram))
     }
 
     /// Waits until something waits to be sent. One task at a time.
@@ -296,9 +314,9 @@ impl CircuitPort {
         .await;
     }
 
-    /// Calls `take(circuit, datagram)` for each datagram that waits to be sent, at most `max`, and
+    /// Calls `take(carrier, datagram)` for each datagram that waits to be sent, at most `max`, and
     /// answers how many. `take` must not call this port.
-    pub fn drain(&self, max: usize, mut take: impl FnMut(CircuitHandle, &[u8])) -> usize {
+    pub fn drain(&self, max: usize, mut take: impl FnMut(Carrier, &[u8])) -> usize {
         let mut out = lock(&self.hub.out);
         let mut drained = 0;
         while drained < max && out.queue.pop(&mut take).is_some() {
@@ -312,27 +330,34 @@ impl CircuitPort {
         drained
     }
 
-    /// `circuit` is gone. An originator's connections that still use it are closed: move those
+    /// A circuit is gone. An originator's connections that still use it are closed: move those
     /// that can go on with [`Connection::migrate`](crate::Connection::migrate) first. A last hop's are closed when
     /// the originator does not come by another circuit within `migration_grace`.
-    pub fn circuit_dead(&self, circuit: CircuitHandle) {
-        for end in lock(&self.hub.clients).values() {
-            end.circuit_dead(circuit);
+    pub fn circuit_dead(&self, carrier: Carrier) {
+        if carrier.worker == self.hub.worker {
+            for end in lock(&self.hub.clients).values() {
+                end.circuit_dead(carrier.circuit);
+            }
         }
         let servers: Vec<_> = lock(&self.hub.servers).iter().filter_map(Weak::upgrade).collect();
         for shared in servers {
-            shared.circuit_dead(circuit);
+            shared.circuit_dead(carrier);
         }
     }
 
-    /// Every circuit is gone, as when their worker was replaced; see [`circuit_dead`](Self::circuit_dead).
-    pub fn all_dead(&self) {
-        for end in lock(&self.hub.clients).values() {
-            end.circuit_dead(end.circuit());
+    /// Every circuit of `worker` is gone, as when it was replaced; see [`circuit_dead`](Self::circuit_dead).
+    pub fn all_dead(&self, worker: u8) {
+        if worker == self.hub.worker {
+            for end in lock(&self.hub.clients).values() {
+                end.circuit_dead(end.circuit());
+            }
         }
         let servers: Vec<_> = lock(&self.hub.servers).iter().filter_map(Weak::upgrade).collect();
         for shared in servers {
-            shared.circuit_dead(shared.circuit());
+            let carrier = shared.carrier();
+            if carrier.worker == worker {
+                shared.circuit_dead(carrier);
+            }
         }
     }
 

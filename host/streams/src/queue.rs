@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use warren_schemas::CircuitHandle;
+use crate::Carrier;
 
 /// Datagrams, first in first out, each with the circuit it belongs to. When it holds its limit
 /// of bytes, `push` refuses.
@@ -11,7 +11,7 @@ pub(crate) struct Queue {
     bytes: Vec<u8>,
     /// Where the first datagram starts.
     head: usize,
-    entries: VecDeque<(CircuitHandle, usize)>,
+    entries: VecDeque<(Carrier, usize)>,
     limit: usize,
 }
 
@@ -30,7 +30,7 @@ impl Queue {
     }
 
     /// Answers whether it was kept.
-    pub(crate) fn push(&mut self, circuit: CircuitHandle, datagram: &[u8]) -> bool {
+    pub(crate) fn push(&mut self, carrier: Carrier, datagram: &[u8]) -> bool {
         if datagram.len() > self.room() {
             return false;
         }
@@ -39,15 +39,15 @@ impl Queue {
             self.head = 0;
         }
         self.bytes.extend_from_slice(datagram);
-        self.entries.push_back((circuit, datagram.len()));
+        self.entries.push_back((carrier, datagram.len()));
         true
     }
 
     /// Gives the first datagram to `take`; none when there is none.
-    pub(crate) fn pop<R>(&mut self, take: impl FnOnce(CircuitHandle, &[u8]) -> R) -> Option<R> {
-        let (circuit, length) = self.entries.pop_front()?;
+    pub(crate) fn pop<R>(&mut self, take: impl FnOnce(Carrier, &[u8]) -> R) -> Option<R> {
+        let (carrier, length) = self.entries.pop_front()?;
         let end = self.head + length;
-        let answer = take(circuit, self.bytes.get(self.head..end).unwrap_or_default());
+        let answer = take(carrier, self.bytes.get(self.head..end).unwrap_or_default());
         self.head = end;
         if self.entries.is_empty() {
             self.bytes.clear();
@@ -59,7 +59,13 @@ impl Queue {
 
 #[cfg(test)]
 mod tests {
+    use warren_schemas::CircuitHandle;
+
     use super::*;
+
+    fn carrier(circuit: u32) -> Carrier {
+        Carrier { worker: circuit as u8, circuit: CircuitHandle(circuit) }
+    }
 
     #[test]
     fn datagrams_leave_in_order_with_their_circuits() {
@@ -68,8 +74,8 @@ mod tests {
         let mut got = Vec::new();
         for index in 0..500u32 {
             let datagram = vec![index as u8; 1 + (index as usize * 7) % 90];
-            assert!(queue.push(CircuitHandle(index), &datagram));
-            sent.push((CircuitHandle(index), datagram));
+            assert!(queue.push(carrier(index), &datagram));
+            sent.push((carrier(index), datagram));
             if index % 9 != 0 {
                 got.extend(queue.pop(|circuit, bytes| (circuit, bytes.to_vec())));
             }
@@ -89,11 +95,11 @@ mod tests {
     #[test]
     fn a_full_queue_refuses_until_there_is_room() {
         let mut queue = Queue::with_limit(100);
-        assert!(queue.push(CircuitHandle(1), &[0; 60]));
-        assert!(!queue.push(CircuitHandle(1), &[0; 41]));
-        assert!(queue.push(CircuitHandle(1), &[0; 40]));
+        assert!(queue.push(carrier(1), &[0; 60]));
+        assert!(!queue.push(carrier(1), &[0; 41]));
+        assert!(queue.push(carrier(1), &[0; 40]));
         assert_eq!(queue.room(), 0);
         assert_eq!(queue.pop(|_, bytes| bytes.len()), Some(60));
-        assert!(queue.push(CircuitHandle(1), &[0; 60]));
+        assert!(queue.push(carrier(1), &[0; 60]));
     }
 }

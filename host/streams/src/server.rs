@@ -9,7 +9,6 @@ use std::sync::{Arc, Mutex, Weak};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-use warren_schemas::CircuitHandle;
 use warren_schemas::stream::{Outcome, StreamReply, StreamRequest, Target};
 
 use crate::association::{Routes, TunnelAssociation};
@@ -17,7 +16,7 @@ use crate::connection::{CIRCUIT_LOST, Place, Shared};
 use crate::port::{Hub, count};
 use crate::settings::Settings;
 use crate::tunnel_stream::TunnelStream;
-use crate::{Error, lock, message};
+use crate::{Carrier, Error, lock, message};
 
 /// Requests of one connection that are read or wait for `next`; further streams wait in QUIC.
 const PENDING: usize = 64;
@@ -30,14 +29,14 @@ pub(crate) struct Gate {
     seats: Arc<Semaphore>,
     total: usize,
     per_circuit: usize,
-    arrived: Mutex<HashMap<CircuitHandle, usize>>,
+    arrived: Mutex<HashMap<Carrier, usize>>,
 }
 
 /// A connection's seat, given back when dropped.
 #[derive(Debug)]
 pub(crate) struct Admission {
     gate: Arc<Gate>,
-    circuit: CircuitHandle,
+    carrier: Carrier,
     _seat: OwnedSemaphorePermit,
 }
 
@@ -53,16 +52,16 @@ impl Gate {
         })
     }
 
-    /// A seat for a connection that arrived by `circuit`; none when too many are taken.
-    pub(crate) fn admit(self: &Arc<Self>, circuit: CircuitHandle) -> Option<Admission> {
+    /// A seat for a connection that arrived by `carrier`; none when too many are taken.
+    pub(crate) fn admit(self: &Arc<Self>, carrier: Carrier) -> Option<Admission> {
         let seat = self.seats.clone().try_acquire_owned().ok()?;
         let mut arrived = lock(&self.arrived);
-        let count = arrived.entry(circuit).or_default();
+        let count = arrived.entry(carrier).or_default();
         if *count >= self.per_circuit {
             return None;
         }
         *count += 1;
-        Some(Admission { gate: self.clone(), circuit, _seat: seat })
+        Some(Admission { gate: self.clone(), carrier, _seat: seat })
     }
 
     fn taken(&self) -> u64 {
@@ -73,10 +72,10 @@ impl Gate {
 impl Drop for Admission {
     fn drop(&mut self) {
         let mut arrived = lock(&self.gate.arrived);
-        if let Some(count) = arrived.get_mut(&self.circuit) {
+        if let Some(count) = arrived.get_mut(&self.carrier) {
             *count -= 1;
             if *count == 0 {
-                arrived.remove(&self.circuit);
+                arrived.remove(&self.carrier);
             }
         }
     }
@@ -86,7 +85,7 @@ impl Drop for Admission {
 #[derive(Debug)]
 pub struct Incoming {
     pub(crate) quic: quinn::Incoming,
-    pub(crate) circuit: CircuitHandle,
+    pub(crate) carrier: Carrier,
     pub(crate) admission: Admission,
     pub(crate) hub: Arc<Hub>,
     pub(crate) settings: Arc<Settings>,
@@ -95,8 +94,8 @@ pub struct Incoming {
 impl Incoming {
     /// The circuit that it arrived by.
     #[must_use]
-    pub fn circuit(&self) -> CircuitHandle {
-        self.circuit
+    pub fn carrier(&self) -> Carrier {
+        self.carrier
     }
 
     /// Completes the handshake.
@@ -153,8 +152,8 @@ impl ServerConnection {
 
     /// The circuit that carries it now.
     #[must_use]
-    pub fn circuit(&self) -> CircuitHandle {
-        self.shared.circuit()
+    pub fn carrier(&self) -> Carrier {
+        self.shared.carrier()
     }
 
     /// Waits until it is closed, by whichever side.

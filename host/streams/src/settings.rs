@@ -21,6 +21,9 @@ pub struct Settings {
     /// Ed25519 secret with which this node proves, as a last hop, that it is the relay of its
     /// descriptor. None: it takes no connections.
     pub stream_key: Option<[u8; 32]>,
+    /// Index of the worker thread: named in the connection ids of a last hop, so that a datagram which
+    /// comes by a circuit of another thread is known to be this one's.
+    pub worker: u8,
     /// A connection on which nothing was heard for this long is closed.
     pub idle: Duration,
     /// The originator says something at least this often.
@@ -71,6 +74,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             stream_key: None,
+            worker: 0,
             idle: Duration::from_secs(60),
             keepalive: Duration::from_secs(15),
             handshake_timeout: Duration::from_secs(10),

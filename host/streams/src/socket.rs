@@ -18,13 +18,14 @@ use quinn::udp::{RecvMeta, Transmit};
 use quinn::{AsyncUdpSocket, ConnectionId, ConnectionIdGenerator, UdpPoller};
 use warren_schemas::CircuitHandle;
 
+use crate::Carrier;
 use crate::port::{ClientEnd, Hub};
 use crate::queue::Queue;
 use crate::settings::MTU;
 
 /// Datagrams of one transmit (quinn's own limit, MAX_TRANSMIT_SEGMENTS).
 const SEGMENTS: usize = 10;
-/// Bytes of the connection ids of an originator.
+/// Bytes of the connection ids, of originators and of last hops.
 const ID_LEN: usize = 8;
 /// A prefix of our own out of fd00::/8 (RFC 4193); never on any wire.
 const PREFIX: u128 = 0xfd77_6172_7265_6e00 << 64;
@@ -32,16 +33,20 @@ const PREFIX: u128 = 0xfd77_6172_7265_6e00 << 64;
 /// The last hop, as an originator's connection sees it.
 pub(crate) const LAST_HOP: SocketAddr = SocketAddr::new(IpAddr::V6(Ipv6Addr::from_bits(PREFIX)), 1);
 
-/// The originator behind `circuit`, as the last hop's connection sees it.
-pub(crate) fn address_of(circuit: CircuitHandle) -> SocketAddr {
-    SocketAddr::new(IpAddr::V6(Ipv6Addr::from_bits(PREFIX | (1 << 32) | u128::from(circuit.0))), 1)
+/// The originator behind `carrier`, as the last hop's connection sees it.
+pub(crate) fn address_of(carrier: Carrier) -> SocketAddr {
+    let low = (1 << 40) | (u128::from(carrier.worker) << 32) | u128::from(carrier.circuit.0);
+    SocketAddr::new(IpAddr::V6(Ipv6Addr::from_bits(PREFIX | low)), 1)
 }
 
 /// The circuit that `address_of` named.
-pub(crate) fn circuit_of(address: SocketAddr) -> CircuitHandle {
+pub(crate) fn carrier_of(address: SocketAddr) -> Carrier {
     match address.ip() {
-        IpAddr::V6(ip) => CircuitHandle(ip.to_bits() as u32),
-        IpAddr::V4(_) => CircuitHandle(0),
+        IpAddr::V6(ip) => {
+            let low = ip.to_bits() as u64;
+            Carrier { worker: (low >> 32) as u8, circuit: CircuitHandle(low as u32) }
+        }
+        IpAddr::V4(_) => Carrier::default(),
     }
 }
 
@@ -56,6 +61,46 @@ pub(crate) fn tag_of(datagram: &[u8]) -> Option<u32> {
         datagram.get(1..)?
     };
     id.first_chunk().map(|tag| u32::from_be_bytes(*tag))
+}
+
+/// The worker whose last hop's connection a QUIC datagram is addressed to; none for long headers: only a
+/// connection that stands may come by another circuit (RFC 9000 section 9), and those send short ones.
+pub(crate) fn home_of(datagram: &[u8]) -> Option<u8> {
+    let short = datagram.first()? & 0x80 == 0;
+    datagram.get(1).copied().filter(|_| short && datagram.len() > ID_LEN)
+}
+
+/// Connection ids of a worker's last hop's connections: its index, and bytes that look random.
+pub(crate) struct HomeIds {
+    worker: u8,
+    random: RandomState,
+    next: u64,
+}
+
+impl HomeIds {
+    pub(crate) fn new(worker: u8) -> Self {
+        Self { worker, random: RandomState::new(), next: 0 }
+    }
+}
+
+impl ConnectionIdGenerator for HomeIds {
+    fn generate_cid(&mut self) -> ConnectionId {
+        self.next += 1;
+        let [_, random @ ..] = self.random.hash_one(self.next).to_be_bytes();
+        let mut id = [self.worker; ID_LEN];
+        if let Some(rest) = id.get_mut(1..) {
+            rest.copy_from_slice(&random);
+        }
+        ConnectionId::new(&id)
+    }
+
+    fn cid_len(&self) -> usize {
+        ID_LEN
+    }
+
+    fn cid_lifetime(&self) -> Option<std::time::Duration> {
+        None
+    }
 }
 
 /// Connection ids of one originator's connection: its tag, by which the port finds it, and bytes
@@ -102,7 +147,7 @@ impl AsyncUdpSocket for ClientSocket {
     }
 
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
-        send(&self.hub, self.end.circuit(), transmit)
+        send(&self.hub, self.hub.carrier(self.end.circuit()), transmit)
     }
 
     fn poll_recv(
@@ -116,7 +161,7 @@ impl AsyncUdpSocket for ClientSocket {
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
-        Ok(address_of(CircuitHandle(0)))
+        Ok(address_of(Carrier::default()))
     }
 
     fn max_transmit_segments(&self) -> usize {
@@ -138,7 +183,7 @@ impl AsyncUdpSocket for ServerSocket {
     }
 
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
-        send(&self.0, circuit_of(transmit.destination), transmit)
+        send(&self.0, carrier_of(transmit.destination), transmit)
     }
 
     fn poll_recv(
@@ -169,7 +214,7 @@ struct Filler<'a, 'b> {
     buffers: &'a mut [IoSliceMut<'b>],
     metas: &'a mut [RecvMeta],
     filled: usize,
-    address: fn(CircuitHandle) -> SocketAddr,
+    address: fn(Carrier) -> SocketAddr,
 }
 
 impl Filler<'_, '_> {
@@ -179,10 +224,10 @@ impl Filler<'_, '_> {
         let (Some(buffer), Some(meta)) = (self.buffers.get_mut(index), self.metas.get_mut(index)) else {
             return false;
         };
-        let taken = queue.pop(|circuit, datagram| {
+        let taken = queue.pop(|carrier, datagram| {
             let room = buffer.get_mut(..datagram.len())?;
             room.copy_from_slice(datagram);
-            let (len, addr) = (datagram.len(), (self.address)(circuit));
+            let (len, addr) = (datagram.len(), (self.address)(carrier));
             *meta = RecvMeta { addr, len, stride: len, ecn: None, dst_ip: None };
             Some(())
         });
@@ -193,14 +238,14 @@ impl Filler<'_, '_> {
     }
 }
 
-fn send(hub: &Hub, circuit: CircuitHandle, transmit: &Transmit<'_>) -> io::Result<()> {
+fn send(hub: &Hub, carrier: Carrier, transmit: &Transmit<'_>) -> io::Result<()> {
     hub.with_out(|out| {
         if out.queue.room() < transmit.contents.len() {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         let segment = transmit.segment_size.unwrap_or(transmit.contents.len()).max(1);
         for datagram in transmit.contents.chunks(segment) {
-            out.queue.push(circuit, datagram);
+            out.queue.push(carrier, datagram);
         }
         Ok(())
     })
@@ -237,9 +282,12 @@ mod tests {
     #[test]
     fn addresses_name_circuits() {
         for circuit in [0, 1, 77, u32::MAX] {
-            let address = address_of(CircuitHandle(circuit));
-            assert_eq!(circuit_of(address), CircuitHandle(circuit));
-            assert_ne!(address, LAST_HOP);
+            for worker in [0, 1, u8::MAX] {
+                let carrier = Carrier { worker, circuit: CircuitHandle(circuit) };
+                let address = address_of(carrier);
+                assert_eq!(carrier_of(address), carrier);
+                assert_ne!(address, LAST_HOP);
+            }
         }
     }
 
@@ -257,6 +305,19 @@ mod tests {
         for length in 0..5 {
             assert_eq!(tag_of(&short[..length]), None);
             assert_eq!(tag_of(&long[..length + 5]), None);
+        }
+    }
+
+    #[test]
+    fn ids_of_a_last_hop_name_its_worker() {
+        let mut ids = HomeIds::new(3);
+        let (one, two) = (ids.generate_cid(), ids.generate_cid());
+        assert_ne!(one, two);
+        let short = [&[0x40][..], &one, b"rest"].concat();
+        assert_eq!(home_of(&short), Some(3));
+        assert_eq!(home_of(&[&[0xc0, 0, 0, 0, 1, 8][..], &two, b"rest"].concat()), None);
+        for length in 0..9 {
+            assert_eq!(home_of(&short[..length]), None);
         }
     }
 }

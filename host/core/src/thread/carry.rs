@@ -1,6 +1,6 @@
 //! Carrying out what a worker answered: datagrams, deliveries, events; and its faults.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,11 +9,12 @@ use warren_schemas::batch::{Batch, SlotKind};
 use warren_schemas::control::{CircuitEnd, CloseReason, Event, Request};
 use warren_schemas::descriptor::SignedDescriptor;
 use warren_schemas::{CircuitHandle, RequestId};
-use warren_streams::{Connection, ErrorKind};
+use warren_streams::{Carrier, Connection, ErrorKind};
 use warren_workers::Lost;
 
 use super::WorkerLoop;
 use crate::messages::{ToKeeper, ToWorker};
+use crate::parcel::Piece;
 
 /// How long the last hop may take to prove itself.
 const PROOF_TIMEOUT: Duration = Duration::from_secs(10);
@@ -78,11 +79,28 @@ impl WorkerLoop {
             let bytes = batch.bytes_of(&slot);
             match slot.kind {
                 SlotKind::Send => drop(self.outbox.push(slot.address, bytes)),
-                SlotKind::Deliver => self.port.deliver(slot.handle, CircuitEnd(slot.detail), bytes),
+                SlotKind::Deliver => self.deliver(slot.handle, CircuitEnd(slot.detail), bytes),
                 SlotKind::Event => self.handle_event(bytes),
                 _ => {}
             }
         }
+    }
+
+    /// Gives a QUIC datagram to the thread that holds its connection: nearly always this one, another
+    /// when the originator came back by a circuit of this thread's worker.
+    fn deliver(&mut self, circuit: CircuitHandle, end: CircuitEnd, bytes: &[u8]) {
+        let home = self.port.home_of(end, bytes);
+        match self.posts.get_mut(usize::from(home)).filter(|_| home != self.index) {
+            Some(post) => {
+                post.pack(Piece::Inner(circuit), bytes);
+                self.homes.insert(circuit, home);
+            }
+            None => self.port.deliver(self.carrier(circuit), end, bytes),
+        }
+    }
+
+    fn carrier(&self, circuit: CircuitHandle) -> Carrier {
+        Carrier { worker: self.index, circuit }
     }
 
     fn handle_event(&mut self, bytes: &[u8]) {
@@ -115,8 +133,7 @@ impl WorkerLoop {
         };
         build.proving = Some(handle);
         let exit_key = build.exit_key;
-        let (endpoint, own) =
-            (Arc::clone(&self.endpoint), self.neighbours.get(usize::from(self.index)).cloned());
+        let (endpoint, own) = (Arc::clone(&self.endpoint), self.own.clone());
         tokio::spawn(async move {
             let connecting = endpoint.connect(handle, exit_key);
             let proof = match tokio::time::timeout(PROOF_TIMEOUT, connecting).await {
@@ -194,15 +211,19 @@ impl WorkerLoop {
         }
         if end == CircuitEnd::Originator && self.ends.holds(handle) {
             self.report.push(ToKeeper::Dead { worker: self.index, handle, reason });
-        } else {
-            self.port.circuit_dead(handle);
+            return;
+        }
+        self.port.circuit_dead(self.carrier(handle));
+        let home = self.homes.remove(&handle);
+        if let Some(post) = home.and_then(|home| self.posts.get_mut(usize::from(home))) {
+            post.pack(Piece::Dead(handle), b"");
         }
     }
 
     /// Nothing takes a dead circuit's place: its streams are reset.
     pub(super) fn abandon(&mut self, handle: CircuitHandle) {
         self.ends.remove(handle);
-        self.port.circuit_dead(handle);
+        self.port.circuit_dead(self.carrier(handle));
     }
 
     /// The worker failed, or its seat is still empty. In the first case every circuit it held is
@@ -219,9 +240,14 @@ impl WorkerLoop {
         tracing::error!(worker = self.index, %fault, "worker lost; its circuits are dead");
         self.builds.0.clear();
         for handle in self.ends.clear() {
-            self.port.circuit_dead(handle);
+            self.port.circuit_dead(self.carrier(handle));
         }
-        self.port.all_dead();
+        self.port.all_dead(self.index);
+        for home in self.homes.drain().map(|(_, home)| home).collect::<BTreeSet<_>>() {
+            if let Some(post) = self.posts.get_mut(usize::from(home)) {
+                post.pack(Piece::AllDead, b"");
+            }
+        }
         self.report.push(ToKeeper::WorkerLost { worker: self.index });
     }
 }

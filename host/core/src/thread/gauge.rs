@@ -45,11 +45,13 @@ impl Gauge {
         }
     }
 
-    /// A datagram that belongs to another thread was handed over, or dropped because its mailbox
-    /// was full.
-    pub(crate) fn count_handover(&self, taken: bool) {
-        let counter = if taken { &self.handed_over } else { &self.handover_drops };
-        counter.fetch_add(1, Ordering::Relaxed);
+    /// So many datagrams that belong to another thread were handed over, or dropped because it was
+    /// behind.
+    pub(crate) fn count_handovers(&self, sent: Result<u64, u64>) {
+        match sent {
+            Ok(pieces) => self.handed_over.fetch_add(pieces, Ordering::Relaxed),
+            Err(pieces) => self.handover_drops.fetch_add(pieces, Ordering::Relaxed),
+        };
     }
 
     /// A datagram that belongs to nobody.

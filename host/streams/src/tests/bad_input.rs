@@ -19,8 +19,8 @@ async fn garbage_on_a_circuit_is_counted_and_harms_nobody() {
     tokio::spawn(echo(server));
     for (index, byte) in pattern(2000).into_iter().enumerate() {
         let datagram = vec![byte; index % 1300];
-        pair.near_port.deliver(CircuitHandle(1), CircuitEnd::Originator, &datagram);
-        pair.far_port.deliver(far(CircuitHandle(1)), CircuitEnd::LastHop, &datagram);
+        pair.near_port.deliver(carrier(1), CircuitEnd::Originator, &datagram);
+        pair.far_port.deliver(far_carrier(1), CircuitEnd::LastHop, &datagram);
         if index % 100 == 0 {
             tokio::task::yield_now().await;
         }
@@ -38,7 +38,7 @@ async fn garbage_on_a_circuit_is_counted_and_harms_nobody() {
 #[tokio::test]
 async fn datagrams_of_another_circuit_are_not_a_connections() {
     let (_endpoint, port) = endpoint(Settings::default()).unwrap();
-    let hub = port::Hub::new();
+    let hub = port::Hub::new(0);
     let registration = hub.register(CircuitHandle(1)).unwrap();
     let other = hub.register(CircuitHandle(1)).unwrap();
     assert_ne!(registration.end.tag, other.end.tag);
@@ -46,7 +46,7 @@ async fn datagrams_of_another_circuit_are_not_a_connections() {
     let datagram = |end: &ClientEnd| [&[0x40][..], &end.tag.to_be_bytes(), &[0; 30]].concat();
     let bytes = datagram(&registration.end);
     let deliver = |circuit| {
-        port_of_hub.deliver(CircuitHandle(circuit), CircuitEnd::Originator, &bytes);
+        port_of_hub.deliver(carrier(circuit), CircuitEnd::Originator, &bytes);
         port_of_hub.counters().unknown
     };
     assert_eq!(deliver(1), 0);
@@ -128,7 +128,7 @@ async fn connections_are_bounded_for_a_circuit_and_in_all() {
 async fn a_full_port_drops_and_counts() {
     let (_endpoint, port) = endpoint(Settings { stream_key: Some(SECRET), ..Settings::default() }).unwrap();
     for _ in 0..5000 {
-        port.deliver(CircuitHandle(1), CircuitEnd::LastHop, &[0xc0; 1240]);
+        port.deliver(carrier(1), CircuitEnd::LastHop, &[0xc0; 1240]);
     }
     assert!(port.counters().full > 1000);
 }

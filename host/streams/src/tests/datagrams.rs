@@ -91,7 +91,7 @@ async fn readers_are_told_when_the_circuit_is_gone() {
     let pair = pair();
     let (connection, server) = within(pair.connect(1)).await;
     let (near, far) = within(associate(&connection, &server)).await;
-    pair.near_port.circuit_dead(CircuitHandle(1));
+    pair.near_port.circuit_dead(carrier(1));
     assert!(within(near.recv()).await.is_err());
     assert!(near.send(&target(), Bytes::new()).is_err());
     assert!(within(far.recv()).await.is_err());

@@ -16,6 +16,16 @@ pub(crate) fn far(circuit: CircuitHandle) -> CircuitHandle {
     CircuitHandle(circuit.0 + 1000)
 }
 
+/// The same, as that node's streams name it.
+pub(crate) fn far_carrier(circuit: u32) -> Carrier {
+    carrier(far(CircuitHandle(circuit)).0)
+}
+
+/// A circuit of worker 0.
+pub(crate) fn carrier(circuit: u32) -> Carrier {
+    Carrier { worker: 0, circuit: CircuitHandle(circuit) }
+}
+
 pub(crate) struct Pair {
     pub(crate) originator: Endpoint,
     pub(crate) last_hop: Arc<Endpoint>,
@@ -59,14 +69,14 @@ async fn carry(
 ) {
     loop {
         from.outgoing().await;
-        from.drain(64, |circuit, datagram| {
+        from.drain(64, |Carrier { circuit, .. }, datagram| {
             assert!(datagram.len() <= warren_schemas::cell::MAX_INNER);
             let (near, there) = match end {
                 CircuitEnd::LastHop => (circuit, far(circuit)),
                 _ => (CircuitHandle(circuit.0 - 1000), CircuitHandle(circuit.0 - 1000)),
             };
             if !cut.lock().unwrap().contains(&near) {
-                to.deliver(there, end, datagram);
+                to.deliver(carrier(there.0), end, datagram);
             }
         });
         tokio::task::yield_now().await;

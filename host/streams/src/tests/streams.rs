@@ -152,7 +152,7 @@ async fn connections_of_several_circuits_do_not_mix() {
     let mut connections = Vec::new();
     for circuit in [1, 2, 2, 3] {
         let (connection, server) = within(pair.connect(circuit)).await;
-        assert_eq!(server.circuit(), far(CircuitHandle(circuit)));
+        assert_eq!(server.carrier(), far_carrier(circuit));
         tokio::spawn(echo(server));
         connections.push(connection);
     }
