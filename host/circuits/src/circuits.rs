@@ -9,7 +9,7 @@ use warren_schemas::control::CloseReason;
 use warren_schemas::descriptor::{Descriptor, SignedDescriptor};
 use warren_schemas::{CircuitHandle, PeerId, RequestId, Timestamp};
 
-use crate::guards::{Guard, Guards};
+use crate::guards::{Guard, Guards, Settling};
 use crate::random::Random;
 use crate::relays::Relays;
 use crate::rules::Rules;
@@ -116,6 +116,7 @@ pub struct Circuits {
     random: Random,
     relays: Relays,
     guards: Guards,
+    settling: Settling,
     wants: BTreeMap<Owner, Want>,
     builds: BTreeMap<RequestId, Build>,
     circuits: BTreeMap<(u8, CircuitHandle), Circuit>,
@@ -145,6 +146,7 @@ impl Circuits {
             random: Random::new(seed),
             relays: Relays::default(),
             guards: Guards::default(),
+            settling: Settling::Empty,
             wants: BTreeMap::new(),
             builds: BTreeMap::new(),
             circuits: BTreeMap::new(),
@@ -169,10 +171,19 @@ impl Circuits {
     }
 
     /// A relay is known, or says something newer of itself. `descriptor` is what verifying
-    /// `signed` gave.
+    /// `signed` gave. No guard is chosen until no relay was new for 300 ms, or 1 s after the first
+    /// one; what needs none, or has one of an earlier run, does not wait.
     pub fn handle_relay(&mut self, now: Timestamp, descriptor: Descriptor, signed: SignedDescriptor) {
         self.advance(now);
-        if descriptor.peer_id != self.rules.own_peer && self.relays.insert(now, descriptor, signed) {
+        if descriptor.peer_id == self.rules.own_peer {
+            return;
+        }
+        let peer = descriptor.peer_id;
+        let known = self.relays.get(&peer).is_some();
+        if self.relays.insert(now, descriptor, signed) {
+            if !known && self.relays.get(&peer).is_some() {
+                self.settling.heard(self.now);
+            }
             self.plan();
         }
     }
@@ -358,7 +369,8 @@ impl Circuits {
         let retry = self.relays.next_retry(self.now).filter(|_| self.has_deficit());
         let own = Some(self.own_retry_at).filter(|at| *at > self.now);
         let due = builds.chain(wants).chain(retired.filter(|at| *at > self.now));
-        due.chain(retry).chain(own).chain(self.relays.next_expiry()).min()
+        let settled = self.settling.due().filter(|_| self.has_deficit());
+        due.chain(retry).chain(own).chain(settled).chain(self.relays.next_expiry()).min()
     }
 
     /// The least loaded circuit of this isolation, if one stands.
@@ -413,6 +425,7 @@ impl Circuits {
 
     fn advance(&mut self, now: Timestamp) {
         self.now = self.now.max(now);
+        self.settling.advance(self.now);
     }
 
     fn make_room(&mut self) {

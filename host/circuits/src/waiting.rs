@@ -51,6 +51,8 @@ pub enum Waiting {
         /// When the next of them is tried again.
         retry_in: Duration,
     },
+    /// The first relays became known a moment ago; guards are chosen when the others have, too.
+    Settling,
     /// As many guards as a node may have were chosen and none of them serves.
     Guards(usize),
     /// This node could not build circuits a moment ago.
@@ -83,6 +85,7 @@ impl fmt::Display for Waiting {
             Self::Resting { relays, retry_in } => {
                 write!(f, "{relays} relays failed; the next is tried again in {} s", seconds(*retry_in))
             }
+            Self::Settling => f.write_str("relays are becoming known; guards are chosen in a moment"),
             Self::Guards(count) => write!(f, "none of the {count} guards answers"),
             Self::Own { retry_in } => {
                 write!(f, "circuits could not be built here; tried again in {} s", seconds(*retry_in))

@@ -3,7 +3,7 @@
 use warren_schemas::{PeerId, Timestamp};
 
 use super::{Circuits, MAX_HOPS, Owner};
-use crate::guards::MAX_GUARDS;
+use crate::guards::{Guard, MAX_GUARDS};
 use crate::paths::Search;
 use crate::random::Random;
 use crate::relays::{Distinct, Relay};
@@ -29,7 +29,7 @@ impl Circuits {
         if !(1..=MAX_HOPS).contains(&hops) {
             return None;
         }
-        if hops > 1 {
+        if hops > 1 && self.settling.is_settled() {
             self.top_up_guards();
         }
         let used = self.used_by(owner);
@@ -40,12 +40,7 @@ impl Circuits {
         let lasts = order.lasts(exits, pinned, &mut self.random);
         let carriers: Vec<&Relay> = usable.iter().copied().filter(|r| r.descriptor.relay).collect();
         let middles = order.others(carriers, &mut self.random);
-        let guards: Vec<&Relay> = self
-            .guards
-            .list()
-            .iter()
-            .filter_map(|guard| middles.iter().copied().find(|r| r.descriptor.peer_id == guard.peer))
-            .collect();
+        let guards = self.guards_among(&middles);
         let primary: Vec<&Relay> = guards.iter().copied().take(self.rules.guards).collect();
         let mut search =
             Search { hops: hops.into(), distinct: self.distinct(), firsts: Vec::new(), middles, lasts };
@@ -55,7 +50,8 @@ impl Circuits {
                 return Some(path);
             }
         }
-        if self.guards.is_full() {
+        let may_choose = hops == 1 || self.settling.is_settled();
+        if self.guards.is_full() || !may_choose {
             return None;
         }
         search.firsts = search.middles.clone();
@@ -64,6 +60,18 @@ impl Circuits {
             self.guards.add(self.now, *first);
         }
         Some(path)
+    }
+
+    /// The guards that are in `relays`, in the order in which they are used.
+    fn guards_among<'r>(&self, relays: &[&'r Relay]) -> Vec<&'r Relay> {
+        let held = self.guards.list().iter();
+        let find = |guard: &Guard| relays.iter().copied().find(|r| r.descriptor.peer_id == guard.peer);
+        let mut guards: Vec<&Relay> = held.filter_map(find).collect();
+        // An exit that became a guard because there was nobody else is replaced when enough others
+        // have been chosen: it stays in the list, behind all of them. Were it struck out, blocking
+        // the others for a moment would each time lead to an exit that was no guard before.
+        guards.sort_by_key(|relay| relay.descriptor.exit);
+        guards
     }
 
     /// Chooses guards until enough of them can be used. Only relays that are no exits: an exit
@@ -139,6 +147,9 @@ impl Circuits {
         }
         if self.now < self.own_retry_at {
             return Some(Waiting::Own { retry_in: self.own_retry_at.since(self.now) });
+        }
+        if hops > 1 && !self.settling.is_settled() {
+            return Some(Waiting::Settling);
         }
         (self.guards.is_full() && hops > 1).then_some(Waiting::Guards(MAX_GUARDS))
     }

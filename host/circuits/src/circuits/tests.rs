@@ -7,6 +7,8 @@ use warren_schemas::descriptor::MAX_LIFETIME;
 use super::*;
 use crate::{Waiting, Weighting};
 
+mod guards;
+
 const START: Timestamp = Timestamp::from_micros(1_700_000_000_000_000);
 
 const PATIENT: Duration = Duration::from_secs(3600);
@@ -67,10 +69,16 @@ struct Asked {
 
 impl Bench {
     fn new(rules: Rules, relays: &[Descriptor]) -> Self {
-        let mut bench = Self { policy: Circuits::new(rules, 7), now: START, handles: 0 };
-        for descriptor in relays {
-            bench.tell(descriptor);
-        }
+        Self::of(Circuits::new(rules, 7), START, relays)
+    }
+
+    /// It heard of these relays, and long enough ago.
+    fn of(policy: Circuits, now: Timestamp, relays: &[Descriptor]) -> Self {
+        let before = Timestamp::from_micros(now.as_micros() - 1_000_000);
+        let mut bench = Self { policy, now: before, handles: 0 };
+        relays.iter().for_each(|relay| bench.tell(relay));
+        bench.now = now;
+        bench.policy.handle_timeout(now);
         bench
     }
 
@@ -442,41 +450,6 @@ fn laboratory_relaxes_addresses_and_nothing_else() {
 }
 
 #[test]
-fn guards_stay_over_time_and_restarts() {
-    let relays = network(40, 10);
-    let mut bench = Bench::new(rules(), &relays);
-    for hours in 0..10 {
-        bench.want(&Isolation { hops: 3, key: format!("{hours}").into() });
-        bench.settle();
-        bench.after(3600);
-    }
-    let guards = bench.policy.guards();
-    assert_eq!(guards.len(), 3);
-    let mut again = Bench { policy: Circuits::new(rules(), 12345), now: bench.now, handles: 0 };
-    again.policy.set_guards(guards.clone());
-    relays.iter().for_each(|relay| again.tell(relay));
-    again.want(&want(3));
-    let firsts: Vec<PeerId> = again.settle().iter().map(|path| path[0]).collect();
-    assert!(firsts.iter().all(|first| guards.iter().any(|guard| guard.peer == *first)));
-}
-
-#[test]
-fn blocking_guards_does_not_lead_to_any_relay() {
-    let mut bench = Bench::new(Rules { per_isolation: 1, ..rules() }, &network(200, 20));
-    bench.want(&want(3));
-    let mut firsts = BTreeSet::new();
-    for _ in 0..400 {
-        let (asked, _) = bench.drain();
-        for one in asked {
-            firsts.insert(one.path[0]);
-            bench.policy.handle_failed(bench.now, one.request, CloseReason::Timeout, 1);
-        }
-        bench.after(10);
-    }
-    assert!(firsts.len() <= crate::guards::MAX_GUARDS, "{} first hops", firsts.len());
-}
-
-#[test]
 fn stated_rates_draw_but_boasts_do_not() {
     let share = |rate: u64| {
         let mut relays = network(2, 2);
@@ -578,8 +551,7 @@ proptest! {
         faults in prop::collection::vec((0_u8..4, 0_u8..4), 0..24),
     ) {
         let rules = Rules { relax_same_network: relaxed, ..rules() };
-        let mut bench = Bench { policy: Circuits::new(rules, seed), now: START, handles: 0 };
-        relays.iter().for_each(|relay| bench.tell(relay));
+        let mut bench = Bench::of(Circuits::new(rules, seed), START, &relays);
         bench.tell(&relay(999, "10.200.0.1:1", true));
         bench.want(&want(hops));
         let possible = any_path(&relays, hops, relaxed);
@@ -611,8 +583,7 @@ proptest! {
     /// After any run of faults, once relays may be tried again circuits come back.
     #[test]
     fn circuits_come_back(seed: u64, faults in prop::collection::vec(1_u8..=3, 1..30)) {
-        let mut bench = Bench { policy: Circuits::new(rules(), seed), now: START, handles: 0 };
-        network(8, 3).iter().for_each(|relay| bench.tell(relay));
+        let mut bench = Bench::of(Circuits::new(rules(), seed), START, &network(8, 3));
         bench.want(&want(3));
         for hop in faults {
             for one in bench.drain().0 {
