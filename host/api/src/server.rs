@@ -7,17 +7,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::BufReader;
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixListener;
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
 
-use crate::message::{Answer, MAX_REQUEST, Request, read_line, write_line};
+use crate::desk::Desk;
 use crate::place::Place;
-use crate::{Error, StatusSource};
+use crate::{Error, WorkerControl};
 
-/// How long a client may be silent, or slow to read its answer.
-const PATIENCE: Duration = Duration::from_secs(10);
 /// Clients served at one time; more wait in the kernel's queue.
 const CLIENTS: usize = 16;
 /// Pause after an accept that failed for want of something (file descriptors).
@@ -27,7 +23,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub struct Server {
     listener: UnixListener,
     path: PathBuf,
-    source: Arc<dyn StatusSource>,
+    desk: Arc<Desk>,
 }
 
 impl Server {
@@ -36,12 +32,12 @@ impl Server {
     ///
     /// # Errors
     /// When another process answers there, or the system refuses.
-    pub fn bind(path: &Path, source: Arc<dyn StatusSource>) -> Result<Self, Error> {
+    pub fn bind(path: &Path, control: Arc<dyn WorkerControl>) -> Result<Self, Error> {
         clear_stale(path)?;
         let place = Place::of(path).map_err(failed("opening", path))?;
         let listener = UnixListener::bind(place.as_path()).map_err(failed("opening", path))?;
         fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(failed("protecting", path))?;
-        Ok(Self { listener, path: path.to_owned(), source })
+        Ok(Self { listener, path: path.to_owned(), desk: Arc::new(Desk::new(control)) })
     }
 
     /// Answers until it is dropped.
@@ -51,9 +47,9 @@ impl Server {
             let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
             match self.listener.accept().await {
                 Ok((stream, _)) => {
-                    let source = Arc::clone(&self.source);
+                    let desk = Arc::clone(&self.desk);
                     tokio::spawn(async move {
-                        if let Err(error) = serve(stream, &*source).await {
+                        if let Err(error) = desk.serve(stream).await {
                             tracing::debug!("control client: {error}");
                         }
                         drop(place);
@@ -93,24 +89,5 @@ fn clear_stale(path: &Path) -> Result<(), Error> {
             fs::remove_file(path).map_err(failed("replacing", path))
         }
         Err(error) => Err(failed("asking", path)(error)),
-    }
-}
-
-async fn serve(stream: UnixStream, source: &dyn StatusSource) -> io::Result<()> {
-    let mut stream = BufReader::new(stream);
-    loop {
-        let line = match timeout(PATIENCE, read_line(&mut stream, MAX_REQUEST)).await? {
-            Ok(Some(line)) => line,
-            Ok(None) => return Ok(()),
-            Err(error) => {
-                let refusal = Answer::Error(error.to_string());
-                return timeout(PATIENCE, write_line(&mut stream, &refusal)).await?;
-            }
-        };
-        let answer = match serde_json::from_slice(&line) {
-            Ok(Request::Status) => Answer::Status(Box::new(source.status().await)),
-            Err(error) => Answer::Error(format!("not a request: {error}")),
-        };
-        timeout(PATIENCE, write_line(&mut stream, &answer)).await??;
     }
 }

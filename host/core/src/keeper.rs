@@ -343,6 +343,7 @@ impl Keeper {
                 drops: counts.drops.iter().map(|(_, count)| count).sum::<u64>() + gauge.drops(),
                 links: counts.links,
                 cpu_s: gauge.cpu_s(),
+                ..WorkerStatus::default()
             }
         });
         statuses.collect()
@@ -363,6 +364,7 @@ fn circuit_status(report: CircuitReport) -> CircuitStatus {
         isolation: report.isolation.map_or_else(String::new, |isolation| isolation.key.to_string()),
         streams: usize::try_from(report.streams).unwrap_or(usize::MAX),
         age_s: report.age.as_secs(),
+        ..CircuitStatus::default()
     }
 }
 

@@ -47,6 +47,12 @@ pub struct CircuitStatus {
     pub streams: usize,
     /// Seconds since it stood.
     pub age_s: u64,
+    /// Datagram bytes it carried away from here, since it stood.
+    #[serde(default)]
+    pub bytes_out: u64,
+    /// Datagram bytes it brought here, since it stood.
+    #[serde(default)]
+    pub bytes_in: u64,
 }
 
 /// One worker.
@@ -70,4 +76,13 @@ pub struct WorkerStatus {
     pub links: u32,
     /// CPU seconds of its thread.
     pub cpu_s: f64,
+    /// `running`, `draining`, `quarantined` or whatever else its supervisor calls it; empty when nobody said.
+    #[serde(default)]
+    pub state: String,
+    /// This node's own circuits on it.
+    #[serde(default)]
+    pub circuits: u32,
+    /// Share of the last period that was CPU time of its thread, 0 to 1.
+    #[serde(default)]
+    pub busy: f64,
 }

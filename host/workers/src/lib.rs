@@ -6,6 +6,7 @@
 //! threads (`host/core` runs the loop). Does no I/O.
 
 mod line;
+pub mod scale;
 mod seat;
 
 pub use line::{MAX_LINE, plain_line};
