@@ -1,6 +1,7 @@
 //! The circuits that stand, those being built, and who wants them.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -68,6 +69,9 @@ pub struct CircuitRef {
     pub path: Vec<PeerId>,
 }
 
+/// How long a circuit of a worker that drains waits for the connection it was built for.
+const ADOPTION: Duration = Duration::from_secs(2);
+
 /// An isolation, in an order.
 type Owner = (Arc<str>, u8);
 
@@ -98,11 +102,20 @@ struct Build {
 
 #[derive(Debug)]
 struct Circuit {
+    worker: u8,
     owner: Option<Owner>,
     exit: Descriptor,
     path: Vec<PeerId>,
     ready: Timestamp,
     streams: u32,
+}
+
+impl Circuit {
+    /// A fresh circuit of a worker that takes none was built for a connection that is about to move to it.
+    fn retires(&self, now: Timestamp, retire_after: Duration, workers: &Range<u8>) -> bool {
+        let age = now.since(self.ready);
+        age >= retire_after || (age >= ADOPTION && !workers.contains(&self.worker))
+    }
 }
 
 /// The policy. See the crate's first lines.
@@ -122,6 +135,8 @@ pub struct Circuits {
     circuits: BTreeMap<(u8, CircuitHandle), Circuit>,
     commands: VecDeque<Command>,
     next_request: u64,
+    /// Workers that take new circuits; those of others retire.
+    workers: Range<u8>,
     next_worker: u8,
     own_failures: u32,
     own_retry_at: Timestamp,
@@ -152,6 +167,7 @@ impl Circuits {
             circuits: BTreeMap::new(),
             commands: VecDeque::new(),
             next_request: 1,
+            workers: 0..rules.workers.max(1),
             next_worker: 0,
             own_failures: 0,
             own_retry_at: Timestamp::default(),
@@ -226,7 +242,8 @@ impl Circuits {
             self.relays.praise(peer);
         }
         let Build { owner, exit, path, .. } = build;
-        self.circuits.insert((worker, handle), Circuit { owner, exit, path, ready: self.now, streams: 0 });
+        let ready = self.now;
+        self.circuits.insert((worker, handle), Circuit { worker, owner, exit, path, ready, streams: 0 });
         self.close_unwanted();
         self.plan();
     }
@@ -298,6 +315,18 @@ impl Circuits {
             }
         }
         self.pin_streams(worker, &circuit);
+        self.plan();
+    }
+
+    /// New circuits go to `workers` from now on, at least one. Circuits of other workers take new streams
+    /// only as long as there is no other, and are closed when they have none; a circuit that replaces
+    /// one with open streams is still built where their connection lives.
+    pub fn set_workers(&mut self, now: Timestamp, workers: Range<u8>) {
+        self.advance(now);
+        if !workers.is_empty() {
+            self.workers = workers;
+        }
+        self.close_unwanted();
         self.plan();
     }
 
@@ -437,7 +466,7 @@ impl Circuits {
     }
 
     fn retiring(&self, circuit: &Circuit) -> bool {
-        self.now.since(circuit.ready) >= self.rules.retire_after
+        circuit.retires(self.now, self.rules.retire_after, &self.workers)
     }
 }
 

@@ -48,11 +48,6 @@ impl Ends {
         self.connections.remove(&handle);
     }
 
-    /// All of them, when the worker is lost.
-    pub(crate) fn clear(&mut self) -> Vec<CircuitHandle> {
-        self.connections.drain().map(|(handle, _)| handle).collect()
-    }
-
     /// Forgets connections that are closed, and answers with the circuits that have none left:
     /// they are of no use any more, though they stand.
     pub(crate) fn sweep(&mut self) -> Vec<CircuitHandle> {

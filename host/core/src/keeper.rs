@@ -214,12 +214,23 @@ impl Keeper {
         }
     }
 
-    /// Its circuits are gone: what waits to be said of them is void, and its successor must not
-    /// take it for a word about its own.
+    /// Its circuits are gone, but the connections that used them are the thread's: those with streams
+    /// wait for circuits of the successor, which never uses the same handles.
     fn handle_worker_lost(&mut self, now: Timestamp, lost: u8) {
-        self.orphans.retain(|orphan| orphan.worker != lost);
-        self.unsent.retain(|(worker, _)| *worker != lost);
+        for (worker, message) in &mut self.unsent {
+            if let ToWorker::Migrate { from, .. } = message
+                && *worker == lost
+            {
+                *message = ToWorker::Abandon { handle: *from };
+            }
+        }
+        let reports: Vec<CircuitReport> =
+            self.circuits.statuses(now).into_iter().filter(|circuit| circuit.worker == lost).collect();
         self.circuits.handle_worker_lost(now, lost);
+        for report in reports {
+            let Some(handle) = report.handle else { continue };
+            self.keep_or_abandon(now, lost, handle, &report);
+        }
     }
 
     /// Fails what waited too long, with the rule that stands in its way.
@@ -251,17 +262,27 @@ impl Keeper {
         let report =
             self.circuits.statuses(now).into_iter().find(|c| c.worker == worker && c.handle == Some(handle));
         self.circuits.handle_dead(now, worker, handle, reason);
-        let Some(CircuitReport { isolation: Some(isolation), path, streams: 1.., .. }) = report else {
+        match report {
+            Some(report) => {
+                tracing::info!(hops = report.path.len(), ?reason, streams = report.streams, "a circuit died");
+                self.keep_or_abandon(now, worker, handle, &report);
+            }
+            None => self.post(worker, ToWorker::Abandon { handle }),
+        }
+    }
+
+    /// What becomes of the connection of a dead circuit.
+    fn keep_or_abandon(&mut self, now: Timestamp, worker: u8, handle: CircuitHandle, report: &CircuitReport) {
+        let CircuitReport { isolation: Some(isolation), path, streams: 1.., .. } = report else {
             self.post(worker, ToWorker::Abandon { handle });
             return;
         };
-        tracing::info!(hops = isolation.hops, ?reason, "a circuit in use died");
         let exit = path.last().copied().unwrap_or(PeerId([0; 32]));
-        if let Some(other) = self.circuits.same_last_hop_on(worker, &isolation, exit) {
+        if let Some(other) = self.circuits.same_last_hop_on(worker, isolation, exit) {
             self.post(worker, ToWorker::Migrate { from: handle, to: other.handle });
-        } else if self.circuits.rebuilding(&isolation, exit) {
+        } else if self.circuits.rebuilding(isolation, exit) {
             let until = now.after(ORPHAN_WAIT);
-            self.orphans.push(Orphan { worker, handle, isolation, exit, until });
+            self.orphans.push(Orphan { worker, handle, isolation: isolation.clone(), exit, until });
         } else {
             self.post(worker, ToWorker::Abandon { handle });
         }

@@ -16,6 +16,7 @@ mod intake;
 mod keeper;
 mod last_hop;
 mod messages;
+mod open;
 mod parcel;
 mod thread;
 mod tunnel_ports;
@@ -41,6 +42,7 @@ use dialer::Dialer;
 pub use host::OnionSecret;
 use keeper::Keeper;
 use messages::{ToKeeper, ToWorker};
+use open::Open;
 use thread::Gauge;
 use tunnel_ports::TunnelPorts;
 
@@ -137,6 +139,7 @@ pub fn start(config: CoreConfig, clock: Arc<dyn Clock>) -> Result<Core, Error> {
     let (keeper, keeper_inbox) = mpsc::channel(KEEPER_QUEUE);
     let (mailboxes, inboxes): (Vec<_>, Vec<_>) = (0..workers).map(|_| mpsc::channel(MAILBOX)).unzip();
     let (slots, data_ways): (Vec<_>, Vec<_>) = (0..workers).map(|_| parcel::data_way()).unzip();
+    let open = Arc::new(Open::new(&(0..workers)));
     let gauges: Vec<_> = (0..workers).map(|_| Arc::new(Gauge::new(config.factory.name()))).collect();
     let cores = if config.pin { core_affinity::get_core_ids().unwrap_or_default() } else { Vec::new() };
     let limits = warren_exit::Limits::default();
@@ -160,6 +163,7 @@ pub fn start(config: CoreConfig, clock: Arc<dyn Clock>) -> Result<Core, Error> {
             stream_key: exit.is_some().then(|| config.stream_key.clone()),
             exit: exit.clone(),
             gauge: Arc::clone(gauge),
+            open: Arc::clone(&open),
             core: cores.get(usize::from(index) % cores.len().max(1)).copied(),
         })?);
     }

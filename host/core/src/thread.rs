@@ -31,6 +31,7 @@ use crate::host::{Host, OnionSecrets};
 use crate::intake::Intake;
 use crate::last_hop;
 use crate::messages::{ToKeeper, ToWorker};
+use crate::open::Open;
 use crate::parcel::{Inbox, Piece, Post};
 use carry::Builds;
 pub(crate) use gauge::Gauge;
@@ -58,6 +59,8 @@ pub(crate) struct Parts {
     pub(crate) stream_key: Option<Zeroizing<[u8; 32]>>,
     pub(crate) exit: Option<Arc<Exit>>,
     pub(crate) gauge: Arc<Gauge>,
+    /// Workers that take new circuits.
+    pub(crate) open: Arc<Open>,
     /// The core to keep to.
     pub(crate) core: Option<core_affinity::CoreId>,
 }
@@ -130,6 +133,7 @@ struct WorkerLoop {
     intake: Intake,
     wake_at: Option<Timestamp>,
     gauge: Arc<Gauge>,
+    open: Arc<Open>,
     stopping: bool,
 }
 
@@ -169,6 +173,7 @@ impl WorkerLoop {
             intake: Intake::default(),
             wake_at: Some(now),
             gauge: parts.gauge,
+            open: parts.open,
             stopping: false,
         })
     }
@@ -234,7 +239,7 @@ impl WorkerLoop {
             Piece::Outer(handle) => intake.outgoing(handle, bytes),
             Piece::Inner(circuit) => port.deliver(Carrier { worker, circuit }, CircuitEnd::LastHop, bytes),
             Piece::Dead(circuit) => port.circuit_dead(Carrier { worker, circuit }),
-            Piece::AllDead => port.all_dead(worker),
+            Piece::AllDead => port.all_dead(worker, |_| false),
         });
     }
 
@@ -261,13 +266,13 @@ impl WorkerLoop {
     /// Reads the socket; what belongs to another thread's worker goes there.
     fn take_datagrams(&mut self) {
         let room = self.intake.room();
-        let (workers, own) = (self.posts.len() as u8, self.index);
+        let (workers, own, open) = (self.posts.len() as u8, self.index, self.open.get());
         let (intake, posts, gauge) = (&mut self.intake, &mut self.posts, &self.gauge);
         let taken =
             self.socket.receive(
                 &mut self.buffers,
                 room,
-                |source, datagram| match warren_dispatch::worker_of(datagram, source, workers) {
+                |source, datagram| match warren_dispatch::worker_of(datagram, source, workers, &open) {
                     Some(worker) if worker == own => intake.received(source, datagram),
                     Some(worker) => match posts.get_mut(usize::from(worker)) {
                         Some(post) => post.pack(Piece::Datagram(source), datagram),

@@ -1,5 +1,9 @@
 use super::*;
 
+fn worker_of(datagram: &[u8], source: SocketAddr, workers: u8) -> Option<u8> {
+    super::worker_of(datagram, source, workers, &(0..workers))
+}
+
 fn source(text: &str) -> SocketAddr {
     text.parse().unwrap()
 }
@@ -80,4 +84,18 @@ fn the_hash_is_stable() {
     let worker = |text, workers| worker_of(&bytes, source(text), workers).unwrap();
     let seen = [worker("192.0.2.1:4000", 255), worker("[2001:db8::1]:4000", 255)];
     assert_eq!(seen, [5, 182]);
+}
+
+#[test]
+fn handshakes_go_to_open_workers_only_and_links_to_their_own() {
+    for index in 0..200u16 {
+        let from = SocketAddr::new("192.0.2.1".parse().unwrap(), 1000 + index);
+        let bytes = datagram(1, LinkId::NONE, 7);
+        let worker = super::worker_of(&bytes, from, 6, &(2..4));
+        assert!(worker.is_some_and(|worker| (2..4).contains(&worker)), "{worker:?}");
+        assert_eq!(super::worker_of(&bytes, from, 6, &(3..3)), None);
+        assert_eq!(super::worker_of(&bytes, from, 2, &(2..4)), None, "no such worker");
+        let bytes = datagram(5, LinkId::new(5, 1), 0);
+        assert_eq!(super::worker_of(&bytes, from, 6, &(2..4)), Some(5));
+    }
 }

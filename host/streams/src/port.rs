@@ -346,9 +346,12 @@ impl CircuitPort {
     }
 
     /// Every circuit of `worker` is gone, as when it was replaced; see [`circuit_dead`](Self::circuit_dead).
-    pub fn all_dead(&self, worker: u8) {
+    /// An originator's connections on circuits for which `waits` holds are left as they are, because
+    /// another circuit may come for them.
+    pub fn all_dead(&self, worker: u8, waits: impl Fn(CircuitHandle) -> bool) {
         if worker == self.hub.worker {
-            for end in lock(&self.hub.clients).values() {
+            let clients = lock(&self.hub.clients);
+            for end in clients.values().filter(|end| !waits(end.circuit())) {
                 end.circuit_dead(end.circuit());
             }
         }

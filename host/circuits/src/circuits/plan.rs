@@ -1,6 +1,7 @@
 //! What is missing, and what is no longer needed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::Arc;
 
 use warren_ports::Isolation;
@@ -92,8 +93,9 @@ impl Circuits {
 
     /// They take turns.
     fn next_worker(&mut self) -> u8 {
-        let worker = self.next_worker;
-        self.next_worker = (worker + 1) % self.rules.workers;
+        let Range { start, end } = self.workers;
+        let worker = if self.workers.contains(&self.next_worker) { self.next_worker } else { start };
+        self.next_worker = if worker + 1 < end { worker + 1 } else { start };
         worker
     }
 
@@ -115,13 +117,13 @@ impl Circuits {
     pub(super) fn close_unwanted(&mut self) {
         let mut kept = 0;
         let (wants, spare) = (&self.wants, self.rules.spare);
-        let (now, retire_after) = (self.now, self.rules.retire_after);
+        let (now, retire_after, workers) = (self.now, self.rules.retire_after, self.workers.clone());
         let is_wanted = |circuit: &Circuit| match &circuit.owner {
             Some(owner) => wants.contains_key(owner),
             None => spare > 0,
         };
         let surplus = self.circuits.extract_if(.., |_, circuit| {
-            let retiring = now.since(circuit.ready) >= retire_after;
+            let retiring = circuit.retires(now, retire_after, &workers);
             let keep = circuit.streams > 0 || (is_wanted(circuit) && !retiring);
             if keep && circuit.owner.is_none() {
                 kept += 1;

@@ -602,3 +602,31 @@ proptest! {
         prop_assert!(false, "{}", bench.reason());
     }
 }
+
+#[test]
+fn circuits_of_a_worker_that_drains_end_when_their_streams_do() {
+    let mut bench = Bench::new(Rules { workers: 2, per_isolation: 4, ..rules() }, &network(9, 3));
+    bench.want(&want(3));
+    let (asked, _) = bench.drain();
+    assert_eq!(asked.iter().filter(|asked| asked.worker == 1).count(), 2);
+    let ready: Vec<_> = asked.iter().map(|asked| (asked.worker, bench.ready(asked))).collect();
+    let drained: Vec<_> = ready.iter().copied().filter(|id| id.0 == 1).collect();
+    bench.policy.streams_changed(1, drained[0].1, 1);
+    bench.now = bench.now.after(ADOPTION);
+    bench.policy.set_workers(bench.now, 0..1);
+    let (asked, closed) = bench.drain();
+    assert_eq!(closed, [drained[1]], "one has a stream");
+    assert!(asked.len() == 2 && asked.iter().all(|asked| asked.worker == 0), "others take their place");
+    assert_eq!(bench.policy.select(&want(3)).unwrap().worker, 0);
+    bench.policy.handle_dead(bench.now, 1, drained[0].1, CloseReason::Link);
+    let (asked, _) = bench.drain();
+    let pinned: Vec<_> = asked.iter().filter(|asked| asked.worker == 1).collect();
+    assert_eq!(pinned.len(), 1, "its connection lives there");
+    bench.ready(pinned[0]);
+    assert_eq!(bench.drain().1, [], "the connection is about to move to it");
+    bench.now = bench.now.after(ADOPTION);
+    bench.policy.handle_timeout(bench.now);
+    assert_eq!(bench.drain().1.len(), 1, "it did not");
+    bench.policy.set_workers(bench.now, 0..0);
+    bench.policy.set_workers(bench.now, 0..2);
+}

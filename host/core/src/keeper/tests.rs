@@ -175,17 +175,33 @@ async fn a_circuit_is_closed_even_when_the_mailbox_was_full() {
 }
 
 #[tokio::test]
-async fn nothing_said_of_a_lost_workers_circuits_reaches_its_successor() {
+async fn the_connections_of_a_lost_worker_wait_for_circuits_of_its_successor() {
     let mut bench = Bench::new(64);
     let (tell, _told) = oneshot::channel();
     bench.ask(tell);
     bench.ready(1);
-    let reason = CloseReason::Idle;
-    bench.tell(ToKeeper::Dead { worker: 0, handle: CircuitHandle(1), reason });
-    assert_eq!(bench.keeper.orphans.len(), 1, "its streams wait for another circuit");
+    bench.tell(ToKeeper::WorkerLost { worker: 0 });
+    assert_eq!(bench.streams(1), None);
+    assert_eq!(bench.keeper.orphans.len(), 1, "its stream waits for another circuit");
+    while bench.worker.try_recv().is_ok() {}
+    bench.ready(77);
+    let moved =
+        |message| matches!(message, ToWorker::Migrate { from: CircuitHandle(1), to: CircuitHandle(77) });
+    assert!(bench.worker.try_recv().is_ok_and(moved));
+    assert!(bench.keeper.orphans.is_empty());
+}
+
+#[tokio::test]
+async fn what_waits_in_vain_after_a_lost_worker_is_abandoned() {
+    let mut bench = Bench::new(64);
+    let (tell, _told) = oneshot::channel();
+    bench.ask(tell);
+    bench.ready(1);
     bench.tell(ToKeeper::WorkerLost { worker: 0 });
     bench.pass(Duration::from_secs(30));
+    let mut abandoned = 0;
     while let Ok(message) = bench.worker.try_recv() {
-        assert!(!matches!(message, ToWorker::Abandon { .. } | ToWorker::Migrate { .. }));
+        abandoned += usize::from(matches!(message, ToWorker::Abandon { handle: CircuitHandle(1) }));
     }
+    assert_eq!(abandoned, 1);
 }

@@ -167,6 +167,12 @@ impl WorkerLoop {
             if connection.is_closed() { Err(CloseReason::Timeout) } else { Ok(connection) }
         };
         match proof.and_then(open) {
+            // A number that the connection of a dead circuit still goes by cannot have two meanings.
+            Ok(_) if self.ends.holds(handle) => {
+                let reason = CloseReason::Unspecified;
+                self.report.push(ToKeeper::Failed { request, reason, hop: 0 });
+                self.close(handle, reason);
+            }
             Ok(connection) => {
                 self.ends.insert(handle, connection);
                 self.report.push(ToKeeper::Ready { request, worker: self.index, handle });
@@ -239,10 +245,8 @@ impl WorkerLoop {
         };
         tracing::error!(worker = self.index, %fault, "worker lost; its circuits are dead");
         self.builds.0.clear();
-        for handle in self.ends.clear() {
-            self.port.circuit_dead(self.carrier(handle));
-        }
-        self.port.all_dead(self.index);
+        // Connections with an end here wait for the keeper's word: another circuit may save their streams.
+        self.port.all_dead(self.index, |circuit| self.ends.holds(circuit));
         for home in self.homes.drain().map(|(_, home)| home).collect::<BTreeSet<_>>() {
             if let Some(post) = self.posts.get_mut(usize::from(home)) {
                 post.pack(Piece::AllDead, b"");

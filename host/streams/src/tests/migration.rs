@@ -123,11 +123,13 @@ async fn a_replaced_worker_ends_every_connection() {
     let pair = pair();
     let (one, _server) = within(pair.connect(1)).await;
     let (two, _server) = within(pair.connect(2)).await;
-    pair.near_port.all_dead(0);
+    let (kept, _kept_server) = within(pair.connect(4)).await;
+    pair.near_port.all_dead(0, |circuit| circuit == CircuitHandle(4));
     within(one.closed()).await;
     within(two.closed()).await;
     let (three, _server) = within(pair.connect(3)).await;
     assert!(!three.is_closed());
+    assert!(!kept.is_closed());
 }
 
 #[tokio::test(start_paused = true)]
