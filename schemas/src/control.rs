@@ -81,8 +81,8 @@ pub enum Request {
     Create {
         /// Each hop's descriptor.
         hops: Vec<SignedDescriptor>,
-        /// Handshake suite.
-        suite: u8,
+        /// The handshake suite of each hop, as many as hops.
+        suites: Vec<u8>,
     },
     /// Close a circuit.
     Circuit {
@@ -139,7 +139,7 @@ pub enum Event {
     CircuitFailed {
         /// Why.
         reason: CloseReason,
-        /// The hop that failed, counted from 1.
+        /// The hop that failed, counted from 1; 0 is this node's own fault.
         hop: u8,
     },
     /// A circuit end is gone.
@@ -280,7 +280,7 @@ impl Request {
     pub fn encode(&self, id: RequestId) -> Vec<u8> {
         let mut b = FlatBufferBuilder::with_capacity(2048);
         let (kind, body) = match self {
-            Self::Create { hops, suite } => (fb::RequestBody::Create, create_table(&mut b, hops, *suite)),
+            Self::Create { hops, suites } => (fb::RequestBody::Create, create_table(&mut b, hops, suites)),
             Self::Circuit { handle, reason } => {
                 let args = fb::CircuitArgs { handle: handle.0, reason: *reason };
                 (fb::RequestBody::Circuit, fb::Circuit::create(&mut b, &args).as_union_value())
@@ -306,7 +306,7 @@ impl Request {
         let request = if let Some(create) = table.body_as_create() {
             let hops =
                 create.hops().iter().map(|hop| SignedDescriptor::from_bytes(hop.bytes().bytes().to_vec()));
-            Self::Create { hops: hops.collect(), suite: create.suite() }
+            Self::Create { hops: hops.collect(), suites: create.suites().bytes().to_vec() }
         } else if let Some(circuit) = table.body_as_circuit() {
             Self::Circuit { handle: CircuitHandle(circuit.handle()), reason: circuit.reason() }
         } else if table.body_as_monitor().is_some() {
@@ -321,7 +321,7 @@ impl Request {
 fn create_table(
     b: &mut FlatBufferBuilder<'_>,
     hops: &[SignedDescriptor],
-    suite: u8,
+    suites: &[u8],
 ) -> WIPOffset<UnionWIPOffset> {
     let hops: Vec<_> = hops
         .iter()
@@ -331,7 +331,8 @@ fn create_table(
         })
         .collect();
     let hops = b.create_vector(&hops);
-    fb::Create::create(b, &fb::CreateArgs { hops: Some(hops), suite }).as_union_value()
+    let suites = Some(b.create_vector(suites));
+    fb::Create::create(b, &fb::CreateArgs { hops: Some(hops), suites }).as_union_value()
 }
 
 impl Event {
@@ -470,7 +471,7 @@ mod tests {
     fn requests_and_events_survive_the_boundary() {
         let hops = vec![SignedDescriptor::from_bytes(vec![1, 2]), SignedDescriptor::from_bytes(vec![3])];
         let requests = [
-            Request::Create { hops, suite: 1 },
+            Request::Create { hops, suites: vec![2, 1] },
             Request::Circuit { handle: CircuitHandle(3), reason: CloseReason::Finished },
             Request::Monitor,
         ];

@@ -11,6 +11,7 @@ pub mod descriptor;
 mod ids;
 pub mod state;
 pub mod stream;
+pub mod suites;
 mod time;
 
 pub use ids::{CircuitHandle, CircuitId, LinkId, PeerId, RequestId};

@@ -56,6 +56,8 @@ pub(crate) struct Planned {
     pub signed: Vec<u8>,
     /// Whom the handshake is for.
     pub target: Target,
+    /// The suite of the handshake.
+    pub suite: Suite,
 }
 
 /// The handshake with the next hop.
@@ -74,8 +76,6 @@ pub(crate) struct Building {
 pub(crate) struct Origin {
     /// The host's request.
     pub request: RequestId,
-    /// Of all its handshakes.
-    pub suite: Suite,
     /// The whole path.
     pub path: Vec<Planned>,
     /// The hops that stand, nearest first.
@@ -145,7 +145,7 @@ pub(crate) struct Relay {
     pub previous: Leg,
     /// Away from it.
     pub next: Next,
-    /// The originator's share: names its CREATE.
+    /// What names its CREATE: the originator's X25519 key.
     pub share: Vec<u8>,
     /// What CREATED said, while it is repeated.
     pub created: Vec<u8>,

@@ -1,5 +1,6 @@
 //! The primitives, each behind one function: ChaCha20-Poly1305 (RFC 8439), X25519 (RFC 7748),
-//! HMAC and HKDF with SHA-256 (RFC 2104, RFC 5869), SipHash-2-4 (Aumasson, Bernstein 2012).
+//! HMAC and HKDF with SHA-256 (RFC 2104, RFC 5869), SipHash-2-4 (Aumasson, Bernstein 2012), and with
+//! the feature `hybrid` ML-KEM-768 (FIPS 203).
 //!
 //! Whoever calls these decides about nonces; that is `layer`, `link_keys` and `ntor` only.
 
@@ -19,6 +20,8 @@ use crate::drop_reason::DropReason;
     feature = "probe"
 ))]
 pub(crate) mod chapoly;
+#[cfg(feature = "hybrid")]
+pub mod mlkem;
 #[cfg(any(
     not(any(all(target_arch = "wasm32", target_feature = "simd128"), target_arch = "x86_64")),
     test,

@@ -37,6 +37,17 @@ impl<'a> Fragment<'a> {
         Self::of(index, total, bytes)
     }
 
+    /// The same where a handshake that fits into `room` bytes is not cut: in LINK and LINKED.
+    ///
+    /// # Errors
+    /// As `decode`.
+    pub fn decode_in(reader: &mut Reader<'a>, room: usize) -> Result<Self, DropReason> {
+        let (index, total, length) = (reader.u8()?, reader.u8()?, usize::from(reader.u16()?));
+        let bytes = reader.take(length)?;
+        let uncut = (index, total) == (0, 1) && length <= room;
+        if uncut { Ok(Self { index, total, bytes }) } else { Self::of(index, total, bytes) }
+    }
+
     /// A part with these numbers.
     ///
     /// # Errors
@@ -68,6 +79,14 @@ pub fn split(content: &[u8]) -> Option<impl Iterator<Item = Fragment<'_>>> {
         let end = content.len().min(start + FRAGMENT_LEN);
         Fragment { index, total: count, bytes: content.get(start..end).unwrap_or_default() }
     }))
+}
+
+/// The same where a handshake that fits into `room` bytes is not cut.
+pub(crate) fn split_in(content: &[u8], room: usize) -> Option<Vec<Fragment<'_>>> {
+    if content.len() <= room {
+        return Some(vec![Fragment { index: 0, total: 1, bytes: content }]);
+    }
+    split(content).map(Iterator::collect)
 }
 
 /// Puts one handshake together. Holds at most [`MAX_HANDSHAKE`] bytes.

@@ -39,3 +39,4 @@ pub mod vectors;
 
 pub use env::{Env, Level};
 pub use machine::{ConfigError, StateError, Tunnel};
+pub use ntor::suites;

@@ -9,6 +9,7 @@ mod context;
 mod create;
 mod extend;
 mod hops;
+mod incomplete;
 mod messages;
 mod opening;
 mod originator;
@@ -34,11 +35,13 @@ use crate::env::{Env, Level};
 use crate::limits::{Bounds, MAX_RECENT};
 use crate::link::{Link, Pending, Way};
 use crate::message::LinkMessage;
+use crate::ntor::{Suite, suites};
 use crate::output::Extras;
 use crate::table::{OwnIdMap, Recent};
 use crate::timers::Timers;
 
 use context::{Context, Outcome, Verdict};
+use incomplete::Incomplete;
 use report::Counts;
 use settings::Settings;
 use shaper::Shaper;
@@ -57,6 +60,8 @@ const TIMERS_A_CALL: usize = 1024;
 pub struct Tunnel {
     /// Whether its state has gone to a successor.
     gone: bool,
+    /// The suites it speaks, best first.
+    suites: &'static [u8],
     settings: Option<Settings>,
     links: OwnIdMap<LinkId, Box<Link>>,
     pending: BTreeMap<LinkId, Pending>,
@@ -73,8 +78,9 @@ pub struct Tunnel {
     proven_handshakes: Bucket,
     /// LINKs answered of late, by source and key: their LINKED without padding.
     linked: Recent<(SocketAddr, [u8; 32]), Vec<u8>>,
-    /// Shares of CREATEs answered of late.
+    /// What names the CREATEs answered of late.
     created: Recent<Vec<u8>, ()>,
+    incomplete: Incomplete,
     counts: Counts,
     sync_at: Option<Timestamp>,
 }
@@ -89,8 +95,16 @@ impl Tunnel {
     /// A machine that is not configured: it drops everything.
     #[must_use]
     pub fn new() -> Self {
+        Self::speaking(suites())
+    }
+
+    /// The same, which speaks only those of [`suites`] that are given, best first: what another
+    /// build is, without the build.
+    #[must_use]
+    pub fn speaking(suites: &'static [u8]) -> Self {
         Self {
             gone: false,
+            suites,
             settings: None,
             links: OwnIdMap::default(),
             pending: BTreeMap::new(),
@@ -106,6 +120,7 @@ impl Tunnel {
             proven_handshakes: Bucket::unlimited(),
             linked: Recent::new(MAX_RECENT),
             created: Recent::new(MAX_RECENT),
+            incomplete: Incomplete::default(),
             counts: Counts::default(),
             sync_at: None,
         }
@@ -138,6 +153,11 @@ impl Tunnel {
         }
     }
 
+    /// The suite of that number, if this machine speaks it.
+    fn speak(&self, suite: u8) -> Result<Suite, DropReason> {
+        if self.suites.contains(&suite) { Suite::from_byte(suite) } else { Err(DropReason::Suite) }
+    }
+
     /// Takes one encoded [`Request`]. Its answer is an event, in this batch or a later one.
     pub fn handle_control(&mut self, env: &mut dyn Env, now: Timestamp, request: &[u8]) -> Batch {
         let mut cx = Context { env, now };
@@ -145,7 +165,7 @@ impl Tunnel {
             Ok(_) if self.gone => {
                 cx.env.log(Level::Error, "a request, but the state has gone to a successor");
             }
-            Ok((id, Request::Create { hops, suite })) => self.make_circuit(&mut cx, id, &hops, suite),
+            Ok((id, Request::Create { hops, suites })) => self.make_circuit(&mut cx, id, &hops, &suites),
             Ok((id, Request::Circuit { handle, reason })) => self.close_as_asked(&cx, id, handle, reason),
             Ok((id, Request::Monitor)) => self.report(id),
             Err(error) => cx.env.log(Level::Error, &format!("a request from the host: {error}")),
@@ -179,7 +199,7 @@ impl Tunnel {
             self.say(id, CircuitId(0), &LinkMessage::Close(CloseReason(reason)));
         }
         let mut extras = std::mem::take(&mut self.extras);
-        *self = Self { gone: self.gone, ..Self::new() };
+        *self = Self { gone: self.gone, ..Self::speaking(self.suites) };
         extras.answer(Batch::with_slots(extras.count().min(MAX_SLOTS)))
     }
 
@@ -286,6 +306,7 @@ impl Tunnel {
         self.let_go(cx.now);
         self.linked.expire(cx.now);
         self.created.expire(cx.now);
+        self.incomplete.expire(cx.now);
         if self.sync_at.is_some_and(|at| at <= cx.now) {
             self.report(warren_schemas::RequestId(0));
             self.sync_at = self.settings.as_ref().and_then(|settings| settings.next_sync(cx.now));

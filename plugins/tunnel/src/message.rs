@@ -7,7 +7,7 @@ mod link;
 
 pub use bytes::{Reader, Writer};
 pub use hop::{Extend, HopMessage, command};
-pub use link::{COOKIE_MESSAGE_LEN, CookieMessage, Link, Linked};
+pub use link::{COOKIE_MESSAGE_LEN, CookieMessage, LINK_ROOM, LINKED_ROOM, Link, Linked};
 
 use warren_schemas::control::CloseReason;
 

@@ -21,7 +21,7 @@ use ed25519_dalek::SigningKey;
 use warren_schemas::batch::{Batch, SlotKind};
 use warren_schemas::control::{CloseReason, Event, Limits, OnionKey, Request, TunnelConfig};
 use warren_schemas::descriptor::{Descriptor, SignedDescriptor};
-use warren_schemas::{CircuitHandle, PeerId, RequestId, Timestamp};
+use warren_schemas::{CircuitHandle, PeerId, RequestId, Timestamp, suites};
 use x25519_dalek::{PublicKey, StaticSecret};
 
 use crate::{Env, Level, Tunnel};
@@ -105,6 +105,8 @@ pub struct Node {
     pub address: SocketAddr,
     /// How it is configured; change it with [`Net::reconfigure`].
     pub config: TunnelConfig,
+    /// The suites it speaks; change them with [`Net::speak`].
+    pub suites: &'static [u8],
     /// Its identity.
     pub key: SigningKey,
     /// Events so far.
@@ -225,6 +227,7 @@ impl Net {
             env: TestEnv { random, onion, dh_calls: 0, lines: Vec::new() },
             address,
             config,
+            suites: crate::suites(),
             key,
             events: Vec::new(),
             delivered: Vec::new(),
@@ -259,7 +262,7 @@ impl Net {
             addresses: vec![node.address],
             relay: node.config.relay,
             exit: node.config.exit,
-            suites: vec![1],
+            suites: node.suites.to_vec(),
             bytes_per_second: 0,
             circuits: 0,
             operator: None,
@@ -272,10 +275,26 @@ impl Net {
         self.descriptor(node).sign(&self.nodes[node].key)
     }
 
-    /// Asks `node` for a circuit through `hops`.
+    /// A machine of a build that speaks these suites takes the place of one that did nothing yet.
+    pub fn speak(&mut self, node: usize, suites: &'static [u8]) {
+        let now = self.now;
+        let node = &mut self.nodes[node];
+        node.suites = suites;
+        node.tunnel = Tunnel::speaking(suites);
+        node.tunnel.configure(now, node.config.clone()).unwrap();
+    }
+
+    /// Asks `node` for a circuit through `hops`, with each in the best suite that both speak.
     pub fn create(&mut self, node: usize, hops: &[usize]) -> RequestId {
+        let ours = self.nodes[node].suites;
+        let suites = hops.iter().map(|hop| suites::common(ours, self.nodes[*hop].suites).unwrap());
+        self.create_in(node, hops, suites.collect())
+    }
+
+    /// The same in these suites, one for each hop.
+    pub fn create_in(&mut self, node: usize, hops: &[usize], suites: Vec<u8>) -> RequestId {
         let hops = hops.iter().map(|hop| self.signed(*hop)).collect();
-        self.request(node, &Request::Create { hops, suite: 1 })
+        self.request(node, &Request::Create { hops, suites })
     }
 
     /// Gives `node` a request.

@@ -18,8 +18,17 @@ use crate::ntor::circuit::{Create, Creating};
 use crate::ntor::link::{Opening, answer};
 use crate::ntor::{Suite, Target};
 
-/// The files in `schemas/vectors`.
-pub const NAMES: [&str; 4] = ["circuit.txt", "layers.txt", "link.txt", "messages.txt"];
+/// The files in `schemas/vectors`; those of suite 2 come last.
+pub const NAMES: &[&str] = &[
+    "circuit.txt",
+    "layers.txt",
+    "link.txt",
+    "messages.txt",
+    #[cfg(feature = "hybrid")]
+    "circuit-2.txt",
+    #[cfg(feature = "hybrid")]
+    "link-2.txt",
+];
 
 /// The relay's private onion key.
 pub(crate) const ONION_SECRET: [u8; 32] = [0x11; 32];
@@ -40,9 +49,13 @@ pub(crate) const LAYER_COUNTERS: [u64; 3] = [0, 1, 0x1_0000_0005];
 #[must_use]
 pub fn compute(name: &str) -> Option<String> {
     match name {
-        "circuit.txt" => circuit(),
+        "circuit.txt" => circuit(Suite::X25519),
+        #[cfg(feature = "hybrid")]
+        "circuit-2.txt" => circuit(Suite::Hybrid),
         "layers.txt" => layers(),
-        "link.txt" => link(),
+        "link.txt" => link(Suite::X25519),
+        #[cfg(feature = "hybrid")]
+        "link-2.txt" => link(Suite::Hybrid),
         "messages.txt" => messages(),
         _ => None,
     }
@@ -80,9 +93,12 @@ pub(crate) fn onion_dh(_epoch: u32, point: &[u8; 32]) -> Option<[u8; 32]> {
     x25519(&Zeroizing::new(ONION_SECRET), point).map(|shared| *shared)
 }
 
-fn inputs(text: &mut Text) {
+fn inputs(text: &mut Text, suite: Suite) {
     let target = target();
     text.block();
+    if suite != Suite::X25519 {
+        text.line("suite", &[suite as u8]);
+    }
     text.line("peer_id", &target.peer_id.0);
     text.line("epoch", &target.epoch.to_be_bytes());
     text.line("onion_secret", &ONION_SECRET);
@@ -91,11 +107,11 @@ fn inputs(text: &mut Text) {
     text.line("responder_random", &RESPONDER_RANDOM);
 }
 
-fn circuit() -> Option<String> {
+fn circuit(suite: Suite) -> Option<String> {
     let mut text =
         Text::new("sections 3, 6.1 and 7: a circuit's handshake and the first layers under its keys");
-    inputs(&mut text);
-    let creating = Creating::new(Suite::X25519, target(), INITIATOR_RANDOM);
+    inputs(&mut text, suite);
+    let creating = Creating::new(suite, target(), INITIATOR_RANDOM);
     let create = creating.create();
     let request = Create::decode(&create).ok()?;
     for contents in [&[][..], &[1, 2, 0xaa, 0xbb]] {
@@ -138,16 +154,16 @@ fn layers() -> Option<String> {
     Some(text.0)
 }
 
-fn link() -> Option<String> {
+fn link(suite: Suite) -> Option<String> {
     let mut text = Text::new("sections 4 and 5: opening a link, and datagrams both ways in three key phases");
-    inputs(&mut text);
+    inputs(&mut text, suite);
     text.line("initiator_id", &INITIATOR_ID.0.to_be_bytes());
     text.line("responder_id", &RESPONDER_ID.0.to_be_bytes());
-    let mut opening = Opening::new(Suite::X25519, target(), INITIATOR_ID, INITIATOR_RANDOM);
+    let mut opening = Opening::new(suite, target(), INITIATOR_ID, INITIATOR_RANDOM);
     cookie(&mut text, &mut opening)?;
     let link = opening.datagrams().pop()?;
     let request = Link::decode(&link).ok()?;
-    let answered = answer(&request, &[], &target(), RESPONDER_ID, RESPONDER_RANDOM, &mut onion_dh).ok()?;
+    let answered = answer(&request, request.part.bytes, &target(), RESPONDER_ID, RESPONDER_RANDOM, &mut onion_dh).ok()?;
     let linked = answered.datagrams.first()?.clone();
     let initiator = opening.take_linked(&Linked::decode(&linked).ok()?).ok()??;
     text.block();

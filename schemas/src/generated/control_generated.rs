@@ -1241,7 +1241,7 @@ impl<'a> ::flatbuffers::Follow<'a> for Create<'a> {
 
 impl<'a> Create<'a> {
   pub const VT_HOPS: ::flatbuffers::VOffsetT = 4;
-  pub const VT_SUITE: ::flatbuffers::VOffsetT = 6;
+  pub const VT_SUITES: ::flatbuffers::VOffsetT = 6;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -1253,8 +1253,8 @@ impl<'a> Create<'a> {
     args: &'args CreateArgs<'args>
   ) -> ::flatbuffers::WIPOffset<Create<'bldr>> {
     let mut builder = CreateBuilder::new(_fbb);
+    if let Some(x) = args.suites { builder.add_suites(x); }
     if let Some(x) = args.hops { builder.add_hops(x); }
-    builder.add_suite(args.suite);
     builder.finish()
   }
 
@@ -1267,12 +1267,13 @@ impl<'a> Create<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<Descriptor>>>>(Create::VT_HOPS, None).unwrap()}
   }
+  /// The handshake suite of each hop, as many as hops.
   #[inline]
-  pub fn suite(&self) -> u8 {
+  pub fn suites(&self) -> ::flatbuffers::Vector<'a, u8> {
     // Safety:
     // Created from valid Table for this object
     // which contains a valid value in this slot
-    unsafe { self._tab.get::<u8>(Create::VT_SUITE, Some(0)).unwrap()}
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, u8>>>(Create::VT_SUITES, None).unwrap()}
   }
 }
 
@@ -1283,21 +1284,21 @@ impl ::flatbuffers::Verifiable for Create<'_> {
   ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
     v.visit_table(pos)?
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<Descriptor>>>>("hops", Self::VT_HOPS, true)?
-     .visit_field::<u8>("suite", Self::VT_SUITE, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u8>>>("suites", Self::VT_SUITES, true)?
      .finish();
     Ok(())
   }
 }
 pub struct CreateArgs<'a> {
     pub hops: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<Descriptor<'a>>>>>,
-    pub suite: u8,
+    pub suites: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u8>>>,
 }
 impl<'a> Default for CreateArgs<'a> {
   #[inline]
   fn default() -> Self {
     CreateArgs {
       hops: None, // required field
-      suite: 0,
+      suites: None, // required field
     }
   }
 }
@@ -1312,8 +1313,8 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> CreateBuilder<'a, 'b, A> {
     self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Create::VT_HOPS, hops);
   }
   #[inline]
-  pub fn add_suite(&mut self, suite: u8) {
-    self.fbb_.push_slot::<u8>(Create::VT_SUITE, suite, 0);
+  pub fn add_suites(&mut self, suites: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , u8>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Create::VT_SUITES, suites);
   }
   #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> CreateBuilder<'a, 'b, A> {
@@ -1327,6 +1328,7 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> CreateBuilder<'a, 'b, A> {
   pub fn finish(self) -> ::flatbuffers::WIPOffset<Create<'a>> {
     let o = self.fbb_.end_table(self.start_);
     self.fbb_.required(o, Create::VT_HOPS,"hops");
+    self.fbb_.required(o, Create::VT_SUITES,"suites");
     ::flatbuffers::WIPOffset::new(o.value())
   }
 }
@@ -1335,7 +1337,7 @@ impl ::core::fmt::Debug for Create<'_> {
   fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
     let mut ds = f.debug_struct("Create");
       ds.field("hops", &self.hops());
-      ds.field("suite", &self.suite());
+      ds.field("suites", &self.suites());
       ds.finish()
   }
 }

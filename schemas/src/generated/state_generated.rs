@@ -3400,6 +3400,7 @@ impl ::core::fmt::Debug for Hop<'_> {
 pub enum PlannedOffset {}
 #[derive(Copy, Clone, PartialEq)]
 
+/// A hop of a path. A suite of 0 is the origin's.
 pub struct Planned<'a> {
   pub _tab: ::flatbuffers::Table<'a>,
 }
@@ -3415,6 +3416,7 @@ impl<'a> ::flatbuffers::Follow<'a> for Planned<'a> {
 impl<'a> Planned<'a> {
   pub const VT_SIGNED: ::flatbuffers::VOffsetT = 4;
   pub const VT_TARGET: ::flatbuffers::VOffsetT = 6;
+  pub const VT_SUITE: ::flatbuffers::VOffsetT = 8;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -3428,6 +3430,7 @@ impl<'a> Planned<'a> {
     let mut builder = PlannedBuilder::new(_fbb);
     if let Some(x) = args.target { builder.add_target(x); }
     if let Some(x) = args.signed { builder.add_signed(x); }
+    builder.add_suite(args.suite);
     builder.finish()
   }
 
@@ -3446,6 +3449,13 @@ impl<'a> Planned<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<Target>(Planned::VT_TARGET, None).unwrap()}
   }
+  #[inline]
+  pub fn suite(&self) -> u8 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u8>(Planned::VT_SUITE, Some(0)).unwrap()}
+  }
 }
 
 impl ::flatbuffers::Verifiable for Planned<'_> {
@@ -3456,6 +3466,7 @@ impl ::flatbuffers::Verifiable for Planned<'_> {
     v.visit_table(pos)?
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u8>>>("signed", Self::VT_SIGNED, true)?
      .visit_field::<Target>("target", Self::VT_TARGET, true)?
+     .visit_field::<u8>("suite", Self::VT_SUITE, false)?
      .finish();
     Ok(())
   }
@@ -3463,6 +3474,7 @@ impl ::flatbuffers::Verifiable for Planned<'_> {
 pub struct PlannedArgs<'a> {
     pub signed: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u8>>>,
     pub target: Option<&'a Target>,
+    pub suite: u8,
 }
 impl<'a> Default for PlannedArgs<'a> {
   #[inline]
@@ -3470,6 +3482,7 @@ impl<'a> Default for PlannedArgs<'a> {
     PlannedArgs {
       signed: None, // required field
       target: None, // required field
+      suite: 0,
     }
   }
 }
@@ -3486,6 +3499,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> PlannedBuilder<'a, 'b, A> {
   #[inline]
   pub fn add_target(&mut self, target: &Target) {
     self.fbb_.push_slot_always::<&Target>(Planned::VT_TARGET, target);
+  }
+  #[inline]
+  pub fn add_suite(&mut self, suite: u8) {
+    self.fbb_.push_slot::<u8>(Planned::VT_SUITE, suite, 0);
   }
   #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> PlannedBuilder<'a, 'b, A> {
@@ -3509,6 +3526,7 @@ impl ::core::fmt::Debug for Planned<'_> {
     let mut ds = f.debug_struct("Planned");
       ds.field("signed", &self.signed());
       ds.field("target", &self.target());
+      ds.field("suite", &self.suite());
       ds.finish()
   }
 }
@@ -3717,6 +3735,7 @@ impl<'a> Origin<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<u64>(Origin::VT_REQUEST, Some(0)).unwrap()}
   }
+  /// The highest of the path's suites: a module that does not speak it takes no such state.
   #[inline]
   pub fn suite(&self) -> u8 {
     // Safety:
@@ -5119,6 +5138,139 @@ impl ::core::fmt::Debug for Created<'_> {
       ds.finish()
   }
 }
+pub enum IncompleteOffset {}
+#[derive(Copy, Clone, PartialEq)]
+
+/// A CREATE of which not all parts have come, and when it is forgotten.
+pub struct Incomplete<'a> {
+  pub _tab: ::flatbuffers::Table<'a>,
+}
+
+impl<'a> ::flatbuffers::Follow<'a> for Incomplete<'a> {
+  type Inner = Incomplete<'a>;
+  #[inline]
+  unsafe fn follow(buf: &'a [u8], loc: usize) -> Self::Inner {
+    Self { _tab: unsafe { ::flatbuffers::Table::new(buf, loc) } }
+  }
+}
+
+impl<'a> Incomplete<'a> {
+  pub const VT_LEG: ::flatbuffers::VOffsetT = 4;
+  pub const VT_PARTS: ::flatbuffers::VOffsetT = 6;
+  pub const VT_END: ::flatbuffers::VOffsetT = 8;
+
+  #[inline]
+  pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
+    Incomplete { _tab: table }
+  }
+  #[allow(unused_mut)]
+  pub fn create<'bldr: 'args, 'args: 'mut_bldr, 'mut_bldr, A: ::flatbuffers::Allocator + 'bldr>(
+    _fbb: &'mut_bldr mut ::flatbuffers::FlatBufferBuilder<'bldr, A>,
+    args: &'args IncompleteArgs<'args>
+  ) -> ::flatbuffers::WIPOffset<Incomplete<'bldr>> {
+    let mut builder = IncompleteBuilder::new(_fbb);
+    builder.add_end(args.end);
+    if let Some(x) = args.parts { builder.add_parts(x); }
+    if let Some(x) = args.leg { builder.add_leg(x); }
+    builder.finish()
+  }
+
+
+  #[inline]
+  pub fn leg(&self) -> &'a Leg {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<Leg>(Incomplete::VT_LEG, None).unwrap()}
+  }
+  #[inline]
+  pub fn parts(&self) -> Parts<'a> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<Parts>>(Incomplete::VT_PARTS, None).unwrap()}
+  }
+  #[inline]
+  pub fn end(&self) -> u64 {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(Incomplete::VT_END, Some(0)).unwrap()}
+  }
+}
+
+impl ::flatbuffers::Verifiable for Incomplete<'_> {
+  #[inline]
+  fn run_verifier(
+    v: &mut ::flatbuffers::Verifier, pos: usize
+  ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
+    v.visit_table(pos)?
+     .visit_field::<Leg>("leg", Self::VT_LEG, true)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<Parts>>("parts", Self::VT_PARTS, true)?
+     .visit_field::<u64>("end", Self::VT_END, false)?
+     .finish();
+    Ok(())
+  }
+}
+pub struct IncompleteArgs<'a> {
+    pub leg: Option<&'a Leg>,
+    pub parts: Option<::flatbuffers::WIPOffset<Parts<'a>>>,
+    pub end: u64,
+}
+impl<'a> Default for IncompleteArgs<'a> {
+  #[inline]
+  fn default() -> Self {
+    IncompleteArgs {
+      leg: None, // required field
+      parts: None, // required field
+      end: 0,
+    }
+  }
+}
+
+pub struct IncompleteBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
+  fbb_: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>,
+  start_: ::flatbuffers::WIPOffset<::flatbuffers::TableUnfinishedWIPOffset>,
+}
+impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> IncompleteBuilder<'a, 'b, A> {
+  #[inline]
+  pub fn add_leg(&mut self, leg: &Leg) {
+    self.fbb_.push_slot_always::<&Leg>(Incomplete::VT_LEG, leg);
+  }
+  #[inline]
+  pub fn add_parts(&mut self, parts: ::flatbuffers::WIPOffset<Parts<'b >>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<Parts>>(Incomplete::VT_PARTS, parts);
+  }
+  #[inline]
+  pub fn add_end(&mut self, end: u64) {
+    self.fbb_.push_slot::<u64>(Incomplete::VT_END, end, 0);
+  }
+  #[inline]
+  pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> IncompleteBuilder<'a, 'b, A> {
+    let start = _fbb.start_table();
+    IncompleteBuilder {
+      fbb_: _fbb,
+      start_: start,
+    }
+  }
+  #[inline]
+  pub fn finish(self) -> ::flatbuffers::WIPOffset<Incomplete<'a>> {
+    let o = self.fbb_.end_table(self.start_);
+    self.fbb_.required(o, Incomplete::VT_LEG,"leg");
+    self.fbb_.required(o, Incomplete::VT_PARTS,"parts");
+    ::flatbuffers::WIPOffset::new(o.value())
+  }
+}
+
+impl ::core::fmt::Debug for Incomplete<'_> {
+  fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
+    let mut ds = f.debug_struct("Incomplete");
+      ds.field("leg", &self.leg());
+      ds.field("parts", &self.parts());
+      ds.field("end", &self.end());
+      ds.finish()
+  }
+}
 pub enum TunnelStateOffset {}
 #[derive(Copy, Clone, PartialEq)]
 
@@ -5155,6 +5307,7 @@ impl<'a> TunnelState<'a> {
   pub const VT_CELLS_DELIVERED: ::flatbuffers::VOffsetT = 38;
   pub const VT_DROPS: ::flatbuffers::VOffsetT = 40;
   pub const VT_SYNC_AT: ::flatbuffers::VOffsetT = 42;
+  pub const VT_INCOMPLETE: ::flatbuffers::VOffsetT = 44;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -5171,6 +5324,7 @@ impl<'a> TunnelState<'a> {
     builder.add_cells_originated(args.cells_originated);
     builder.add_bytes_relayed(args.bytes_relayed);
     builder.add_cells_relayed(args.cells_relayed);
+    if let Some(x) = args.incomplete { builder.add_incomplete(x); }
     if let Some(x) = args.drops { builder.add_drops(x); }
     if let Some(x) = args.late_bytes { builder.add_late_bytes(x); }
     if let Some(x) = args.late { builder.add_late(x); }
@@ -5332,6 +5486,14 @@ impl<'a> TunnelState<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<u64>(TunnelState::VT_SYNC_AT, None)}
   }
+  /// Oldest first.
+  #[inline]
+  pub fn incomplete(&self) -> Option<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<Incomplete<'a>>>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<Incomplete>>>>(TunnelState::VT_INCOMPLETE, None)}
+  }
 }
 
 impl ::flatbuffers::Verifiable for TunnelState<'_> {
@@ -5360,6 +5522,7 @@ impl ::flatbuffers::Verifiable for TunnelState<'_> {
      .visit_field::<u64>("cells_delivered", Self::VT_CELLS_DELIVERED, false)?
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, DropCount>>>("drops", Self::VT_DROPS, true)?
      .visit_field::<u64>("sync_at", Self::VT_SYNC_AT, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, ::flatbuffers::ForwardsUOffset<Incomplete>>>>("incomplete", Self::VT_INCOMPLETE, false)?
      .finish();
     Ok(())
   }
@@ -5385,6 +5548,7 @@ pub struct TunnelStateArgs<'a> {
     pub cells_delivered: u64,
     pub drops: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, DropCount>>>,
     pub sync_at: Option<u64>,
+    pub incomplete: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<Incomplete<'a>>>>>,
 }
 impl<'a> Default for TunnelStateArgs<'a> {
   #[inline]
@@ -5410,6 +5574,7 @@ impl<'a> Default for TunnelStateArgs<'a> {
       cells_delivered: 0,
       drops: None, // required field
       sync_at: None,
+      incomplete: None,
     }
   }
 }
@@ -5500,6 +5665,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> TunnelStateBuilder<'a, 'b, A>
     self.fbb_.push_slot_always::<u64>(TunnelState::VT_SYNC_AT, sync_at);
   }
   #[inline]
+  pub fn add_incomplete(&mut self, incomplete: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , ::flatbuffers::ForwardsUOffset<Incomplete<'b >>>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(TunnelState::VT_INCOMPLETE, incomplete);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> TunnelStateBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     TunnelStateBuilder {
@@ -5550,6 +5719,7 @@ impl ::core::fmt::Debug for TunnelState<'_> {
       ds.field("cells_delivered", &self.cells_delivered());
       ds.field("drops", &self.drops());
       ds.field("sync_at", &self.sync_at());
+      ds.field("incomplete", &self.incomplete());
       ds.finish()
   }
 }

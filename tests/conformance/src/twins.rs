@@ -294,8 +294,9 @@ impl Net {
 
     /// Asks machine 0 for a circuit and waits; none when it did not come to be.
     fn circuit(&mut self, id: u64, hops: &[usize]) -> Option<CircuitHandle> {
+        let suites = vec![1; hops.len()];
         let hops = hops.iter().map(|hop| self.descriptor(*hop)).collect();
-        self.request(0, id, &Request::Create { hops, suite: 1 });
+        self.request(0, id, &Request::Create { hops, suites });
         self.run_for(Duration::from_secs(30));
         let events = &self.machines[0].events;
         events.iter().find_map(|(request, event)| match event {
@@ -439,7 +440,7 @@ fn a_panic_in_the_native_worker_is_a_fault_too() {
     let net = Net::new(11, wasm.as_ref(), 1);
     let mut worker = NativeFactory.spawn(Box::new(Broken)).unwrap();
     worker.configure(START, &net.machines[0].config.encode()).unwrap();
-    let create = Request::Create { hops: vec![net.descriptor(1)], suite: 1 }.encode(RequestId(1));
+    let create = Request::Create { hops: vec![net.descriptor(1)], suites: vec![1] }.encode(RequestId(1));
     let fault = worker.control(START, &create).unwrap_err();
     assert!(matches!(&fault, WorkerFault::Trap { call: "control", .. }), "{fault}");
     assert!(fault.to_string().contains("no randomness today"), "{fault}");

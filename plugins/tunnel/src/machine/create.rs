@@ -8,12 +8,12 @@ use super::closing::Ending;
 use super::context::Context;
 use crate::circuit::{Circuit, Next, Relay};
 use crate::drop_reason::DropReason;
-use crate::fragments::{Assembler, Fragment, split};
+use crate::fragments::{Assembler, FRAGMENT_LEN, Fragment, split};
 use crate::layer::HopKeys;
 use crate::limits::SAME_ANSWER;
 use crate::link::Leg;
 use crate::message::LinkMessage;
-use crate::ntor::circuit::Create;
+use crate::ntor::circuit::{Create, MAX_CREATE};
 use crate::retry::{GIVE_UP, Retry};
 use crate::timers::Alarm;
 
@@ -29,26 +29,78 @@ impl Tunnel {
         if !link.is_theirs() {
             return Err(DropReason::Unexpected);
         }
-        // No suite that is spoken here has a create of more parts.
-        if part.total != 1 {
-            return Err(DropReason::Fragment);
-        }
-        let create = Create::decode(part.bytes)?;
         if leg.id == CircuitId(0) {
             return Err(DropReason::Malformed);
         }
-        if let Some(handle) = link.circuits.get(&leg.id).copied() {
+        let known = link.circuits.get(&leg.id).copied();
+        self.judge_suite(leg, part)?;
+        if part.total == 1 {
+            return self.take_create(cx, leg, known, part.bytes);
+        }
+        match self.assemble_create(cx, leg, known, part)? {
+            Some(create) => self.take_create(cx, leg, known, &create),
+            None => Ok(()),
+        }
+    }
+
+    /// The first part says which suite is wanted: whoever wants another one is told.
+    fn judge_suite(&mut self, leg: Leg, part: &Fragment<'_>) -> Result<(), DropReason> {
+        let asked = Create::suite_asked(part.bytes).filter(|_| part.index == 0);
+        if let Some(Err(fault)) = asked.map(|suite| self.speak(suite)) {
+            self.say(leg.link, leg.id, &LinkMessage::CreateFailed(CloseReason::Refused));
+            return Err(fault);
+        }
+        Ok(())
+    }
+
+    /// Puts a create together. What can be refused is refused before anything of it is kept.
+    fn assemble_create(
+        &mut self,
+        cx: &Context<'_>,
+        leg: Leg,
+        known: Option<CircuitHandle>,
+        part: &Fragment<'_>,
+    ) -> Result<Option<Vec<u8>>, DropReason> {
+        if usize::from(part.total) > MAX_CREATE.div_ceil(FRAGMENT_LEN) {
+            return Err(DropReason::Fragment);
+        }
+        if !self.incomplete.contains(leg) {
+            match known {
+                Some(handle) => self.may_repeat(cx, handle, leg)?,
+                None => self.admit(cx, leg)?,
+            }
+        }
+        self.incomplete.push(cx.now, leg, part)
+    }
+
+    fn take_create(
+        &mut self,
+        cx: &mut Context<'_>,
+        leg: Leg,
+        known: Option<CircuitHandle>,
+        bytes: &[u8],
+    ) -> Result<(), DropReason> {
+        let create = Create::decode(bytes)?;
+        if let Some(handle) = known {
             return self.repeat_created(cx, handle, leg, &create);
         }
-        if self.created.get(cx.now, &create.share.to_vec()).is_some() {
+        if self.created.get(cx.now, &create.name().to_vec()).is_some() {
             return Err(DropReason::Unexpected);
         }
-        if let Err((reason, fault)) = self.may_create(cx, leg.link) {
-            self.say(leg.link, leg.id, &LinkMessage::CreateFailed(reason));
-            return Err(fault);
+        // One of several parts was admitted with the first of them.
+        if bytes.len() <= FRAGMENT_LEN {
+            self.admit(cx, leg)?;
         }
         let (created, keys) = self.answer_create(cx, &create)?;
         self.add_relayed(cx, leg, &create, created, keys)
+    }
+
+    /// Whether the neighbour may have another circuit; if not it is told.
+    fn admit(&mut self, cx: &Context<'_>, leg: Leg) -> Result<(), DropReason> {
+        self.may_create(cx, leg.link).map_err(|(reason, fault)| {
+            self.say(leg.link, leg.id, &LinkMessage::CreateFailed(reason));
+            fault
+        })
     }
 
     fn may_create(&mut self, cx: &Context<'_>, link: LinkId) -> Result<(), (CloseReason, DropReason)> {
@@ -97,7 +149,7 @@ impl Tunnel {
             sealer,
             previous: leg,
             next: Next::None,
-            share: create.share.to_vec(),
+            share: create.name().to_vec(),
             created,
             extends: 0,
             assembling: None,
@@ -125,14 +177,26 @@ impl Tunnel {
         leg: Leg,
         create: &Create<'_>,
     ) -> Result<(), DropReason> {
+        self.may_repeat(cx, handle, leg)?;
         let same = matches!(self.circuits.get(&handle),
-            Some(Circuit::Relay(relay)) if relay.previous == leg && relay.share == create.share
-                && cx.now < relay.born.after(SAME_ANSWER));
+            Some(Circuit::Relay(relay)) if relay.share == create.name());
         if !same {
             return Err(DropReason::Unexpected);
         }
         self.send_created(handle);
         Ok(())
+    }
+
+    /// Whether the CREATE of a circuit that stands may come again: on its own leg, for a while.
+    fn may_repeat(&self, cx: &Context<'_>, handle: CircuitHandle, leg: Leg) -> Result<(), DropReason> {
+        match self.circuits.get(&handle) {
+            Some(Circuit::Relay(relay))
+                if relay.previous == leg && cx.now < relay.born.after(SAME_ANSWER) =>
+            {
+                Ok(())
+            }
+            _ => Err(DropReason::Unexpected),
+        }
     }
 
     fn send_created(&mut self, handle: CircuitHandle) {

@@ -32,11 +32,12 @@ impl Tunnel {
     ) -> Result<(), DropReason> {
         let relay = self.relay_mut(handle)?;
         if let Some(answered) = relay.answered.as_ref().filter(|answered| answered.exchange == exchange) {
-            // Told already. After the time of identical answers the originator has given up.
-            return if cx.now < answered.until {
-                self.send_extended(handle)
-            } else {
-                Err(DropReason::Unexpected)
+            // Told already: once for all parts of a retry. After the time of identical answers the
+            // originator has given up.
+            return match (cx.now < answered.until, part.index) {
+                (true, 0) => self.send_extended(handle),
+                (true, _) => Ok(()),
+                (false, _) => Err(DropReason::Unexpected),
             };
         }
         if matches!(&relay.next, Next::Extending(extending) if extending.exchange == exchange) {
@@ -214,6 +215,9 @@ impl Relay {
             answered.outcome = Err(CloseReason::Unspecified);
         }
         self.assembling = None;
+        if now >= self.born.after(SAME_ANSWER) {
+            self.created = Vec::new();
+        }
     }
 
     /// Puts parts together, of one attempt at a time: the originator has given up the one before.

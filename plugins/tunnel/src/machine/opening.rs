@@ -6,7 +6,7 @@ use std::ops::Range;
 use warren_schemas::cell::MAX_DATAGRAM;
 use warren_schemas::control::CloseReason;
 use warren_schemas::descriptor::Descriptor;
-use warren_schemas::{CircuitHandle, CircuitId, LinkId, PeerId};
+use warren_schemas::{CircuitHandle, CircuitId, LinkId, PeerId, suites};
 
 use super::Tunnel;
 use super::context::{Context, Outcome, Verdict};
@@ -15,7 +15,7 @@ use crate::limits::{MAX_PENDING_AT, OWN_LINKS, SAME_ANSWER, is_public};
 use crate::link::{Link, Pending, Way};
 use crate::message::{self, CookieMessage, LinkMessage, Linked};
 use crate::ntor::link::{Opening, answer};
-use crate::ntor::{Suite, Target};
+use crate::ntor::Target;
 use crate::retry::{GIVE_UP, Retry};
 use crate::timers::Alarm;
 
@@ -34,10 +34,8 @@ impl Tunnel {
         if !self.may_open(whom, &addresses) {
             return Err(CloseReason::Limit);
         }
-        let suite = Suite::X25519;
-        if !relay.suites.contains(&(suite as u8)) {
-            return Err(CloseReason::Refused);
-        }
+        let suite = suites::common(self.suites, &relay.suites).ok_or(CloseReason::Refused)?;
+        let suite = self.speak(suite).map_err(|_| CloseReason::Refused)?;
         let id = self.new_link_id(cx);
         let target = target_of(relay);
         let pending = Pending {
@@ -219,7 +217,8 @@ impl Tunnel {
         if self.half_open >= bounds.half_open || links >= bounds.links {
             return Err(DropReason::Limit);
         }
-        // No suite that is spoken here has a share of more parts.
+        self.speak(link.suite)?;
+        // No suite that is spoken here has a share that does not fit into one LINK.
         if link.part.total != 1 {
             return Err(DropReason::Fragment);
         }

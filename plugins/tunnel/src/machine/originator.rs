@@ -15,7 +15,6 @@ use crate::drop_reason::DropReason;
 use crate::fragments::{Assembler, Fragment, split};
 use crate::limits::may_send_to;
 use crate::message::{Extend, HopMessage};
-use crate::ntor::Suite;
 use crate::ntor::circuit::Creating;
 use crate::retry::{GIVE_UP_EXTEND, Retry};
 use crate::timers::Alarm;
@@ -35,9 +34,9 @@ impl Tunnel {
         cx: &mut Context<'_>,
         request: RequestId,
         hops: &[SignedDescriptor],
-        suite: u8,
+        suites: &[u8],
     ) {
-        if let Err((hop, reason)) = self.try_make(cx, request, hops, suite) {
+        if let Err((hop, reason)) = self.try_make(cx, request, hops, suites) {
             self.extras.event(request, &Event::CircuitFailed { reason, hop });
         }
     }
@@ -47,22 +46,20 @@ impl Tunnel {
         cx: &mut Context<'_>,
         request: RequestId,
         hops: &[SignedDescriptor],
-        suite: u8,
+        suites: &[u8],
     ) -> Result<(), (u8, CloseReason)> {
-        let Plan { path, first, addresses } = self.plan(cx, hops, suite)?;
+        let Plan { path, first, addresses } = self.plan(cx, hops, suites)?;
         let most = self.settings.as_ref().map_or(0, |settings| settings.bounds.circuits);
         // Strangers' circuits must not take the room for our own.
         let own = self.circuits.len().saturating_sub(self.counts.relayed_circuits as usize);
         if own >= most {
             return Err((1, CloseReason::Limit));
         }
-        let suite = Suite::from_byte(suite).map_err(|_| (1, CloseReason::Refused))?;
         let handle = self.new_handle(cx).ok_or((1, CloseReason::Limit))?;
         let link = self.link_to(cx, &first, addresses, For::Ourselves).map_err(|reason| (1, reason))?;
-        let building = path.first().map(|planned| Building::new(cx, suite, planned, 0));
+        let building = path.first().map(|planned| Building::new(cx, planned, 0));
         let origin = Origin {
             request,
-            suite,
             path,
             hops: Vec::with_capacity(MAX_HOPS),
             leg: None,
@@ -86,25 +83,28 @@ impl Tunnel {
         &self,
         cx: &Context<'_>,
         hops: &[SignedDescriptor],
-        suite: u8,
+        suites: &[u8],
     ) -> Result<Plan, (u8, CloseReason)> {
         let settings = self.settings.as_ref().ok_or((1, CloseReason::Refused))?;
-        if !(1..=MAX_HOPS).contains(&hops.len()) {
+        if !(1..=MAX_HOPS).contains(&hops.len()) || suites.len() != hops.len() {
             return Err((1, CloseReason::Refused));
         }
         let mut seen: Vec<PeerId> = vec![settings.config.peer_id];
         let mut path = Vec::with_capacity(hops.len());
         let mut first = None;
-        for (hop, signed) in (1u8..).zip(hops) {
+        for (hop, (signed, suite)) in (1u8..).zip(hops.iter().zip(suites)) {
+            // A module that was taken back speaks less than the host still thinks: no relay's fault.
+            let spoken = self.speak(*suite).map_err(|_| (0, CloseReason::Refused))?;
             let descriptor = signed.verify(cx.now).map_err(|_| (hop, CloseReason::Descriptor))?;
             let mut addresses = descriptor.addresses.clone();
             addresses.retain(|address| may_send_to(&settings.config, *address));
             let repeated = seen.contains(&descriptor.peer_id);
-            if repeated || !descriptor.relay || !descriptor.suites.contains(&suite) || addresses.is_empty() {
+            if repeated || !descriptor.relay || !descriptor.suites.contains(suite) || addresses.is_empty() {
                 return Err((hop, CloseReason::Refused));
             }
             seen.push(descriptor.peer_id);
-            path.push(Planned { signed: signed.as_bytes().to_vec(), target: target_of(&descriptor) });
+            let (signed, target) = (signed.as_bytes().to_vec(), target_of(&descriptor));
+            path.push(Planned { signed, target, suite: spoken });
             first.get_or_insert((descriptor, addresses));
         }
         let (first, addresses) = first.ok_or((1, CloseReason::Refused))?;
@@ -131,8 +131,7 @@ impl Tunnel {
         }
         origin.heard = cx.now;
         let next = origin.path.get(origin.hops.len());
-        origin.building =
-            next.map(|planned| Building::new(cx, origin.suite, planned, exchange.wrapping_add(1)));
+        origin.building = next.map(|planned| Building::new(cx, planned, exchange.wrapping_add(1)));
         if let Some(building) = &mut origin.building {
             building.retry = Some(Retry::start(cx.now, GIVE_UP_EXTEND));
             self.send_extend(handle);
@@ -202,8 +201,8 @@ impl Tunnel {
 }
 
 impl Building {
-    fn new(cx: &mut Context<'_>, suite: Suite, planned: &Planned, exchange: u32) -> Self {
-        let handshake = Creating::new(suite, planned.target, cx.random());
+    fn new(cx: &mut Context<'_>, planned: &Planned, exchange: u32) -> Self {
+        let handshake = Creating::new(planned.suite, planned.target, cx.random());
         Self { handshake, exchange, retry: None, parts: Assembler::new() }
     }
 }

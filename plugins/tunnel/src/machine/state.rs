@@ -57,7 +57,7 @@ impl Tunnel {
             return Err(StateError::TooLong(most));
         }
         let bytes = self.write_state(most);
-        *self = Self { gone: true, ..Self::new() };
+        *self = Self { gone: true, ..Self::speaking(self.suites) };
         Ok(bytes)
     }
 
@@ -77,7 +77,7 @@ impl Tunnel {
             return Err(StateError::NotFresh);
         }
         let state = state::read(bytes)?;
-        let mut heir = Self::new();
+        let mut heir = Self::speaking(self.suites);
         heir.apply(&settings.bounds);
         heir.sync_at = self.sync_at;
         read::State { now, settings, heir: &mut heir }.read(&state)?;

@@ -6,10 +6,15 @@ use warren_schemas::{LinkId, PeerId};
 use super::{Reader, VERSION, Writer};
 use crate::cookie::COOKIE_LEN;
 use crate::drop_reason::DropReason;
-use crate::fragments::Fragment;
+use crate::fragments::{FRAGMENT_HEADER, Fragment};
 
 /// Bytes of a COOKIE.
 pub const COOKIE_MESSAGE_LEN: usize = 46;
+
+/// Bytes of a handshake that a LINK takes uncut, behind 111 fixed ones and the part's own header.
+pub const LINK_ROOM: usize = MAX_DATAGRAM - 111 - FRAGMENT_HEADER;
+/// The same of a LINKED, behind 75 fixed ones.
+pub const LINKED_ROOM: usize = MAX_DATAGRAM - 75 - FRAGMENT_HEADER;
 
 /// LINK: open a link to me. Always [`MAX_DATAGRAM`] bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -92,7 +97,7 @@ impl<'a> Link<'a> {
             epoch: reader.u32()?,
             x: reader.array()?,
             cookie: reader.array()?,
-            part: Fragment::decode(&mut reader)?,
+            part: Fragment::decode_in(&mut reader, LINK_ROOM)?,
         };
         if receiver != LinkId::NONE || link.initiator == LinkId::NONE {
             return Err(DropReason::Malformed);
@@ -129,7 +134,7 @@ impl<'a> Linked<'a> {
             responder: LinkId(reader.u32()?),
             y: reader.array()?,
             auth: reader.array()?,
-            part: Fragment::decode(&mut reader)?,
+            part: Fragment::decode_in(&mut reader, LINKED_ROOM)?,
         };
         if linked.initiator == LinkId::NONE || linked.responder == LinkId::NONE {
             return Err(DropReason::Malformed);

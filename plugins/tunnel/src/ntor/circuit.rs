@@ -61,9 +61,18 @@ pub struct Create<'a> {
     pub suite: Suite,
     /// The onion key it was made for.
     pub epoch: u32,
-    /// The originator's share; names the handshake, so that a retry is known.
+    /// The originator's share.
     pub share: &'a [u8],
 }
+
+/// The most bytes of a create that this build takes.
+pub(crate) const MAX_CREATE: usize = 6 + {
+    #[cfg(feature = "hybrid")]
+    let most = Suite::Hybrid.share_len();
+    #[cfg(not(feature = "hybrid"))]
+    let most = Suite::X25519.share_len();
+    most
+};
 
 impl<'a> Create<'a> {
     /// Reads an assembled create.
@@ -84,11 +93,28 @@ impl<'a> Create<'a> {
         Ok(Self { suite, epoch, share })
     }
 
+    /// What names the handshake, so that a retry is known: the first 32 bytes of the share, which are
+    /// an ephemeral key in every suite.
+    #[must_use]
+    pub fn name(&self) -> &'a [u8] {
+        self.share.get(..32).unwrap_or(self.share)
+    }
+
+    /// The number of the suite that the first part of a create asks for; none when it is cut off or
+    /// of another version.
+    #[must_use]
+    pub fn suite_asked(first_part: &[u8]) -> Option<u8> {
+        match first_part {
+            [VERSION, suite, ..] => Some(*suite),
+            _ => None,
+        }
+    }
+
     /// The relay's answer: the created and the hop's keys. `target` is the relay itself with the
     /// onion key of `epoch`; `random` is 32 fresh random bytes. `contents` over [`MAX_CONTENTS`] are cut.
     ///
     /// # Errors
-    /// `LowOrder`, `OnionKey`, or `Handshake` when the target is of another epoch.
+    /// `Malformed`, `LowOrder`, `OnionKey`, or `Handshake` when the target is of another epoch.
     pub fn answer(
         &self,
         target: &Target,

@@ -6,9 +6,9 @@ use warren_schemas::cell::MAX_DATAGRAM;
 use super::{Initiator, OnionDh, Purpose, Suite, Target, respond};
 use crate::cookie::COOKIE_LEN;
 use crate::drop_reason::DropReason;
-use crate::fragments::{Assembler, split};
+use crate::fragments::{Assembler, split_in};
 use crate::link_keys::{LinkKeys, LinkOpener, LinkSealer};
-use crate::message::{CookieMessage, Link, Linked};
+use crate::message::{CookieMessage, LINK_ROOM, LINKED_ROOM, Link, Linked};
 
 /// The initiator's side, from LINK to LINKED.
 pub struct Opening {
@@ -53,7 +53,7 @@ impl Opening {
         self.ntor.target()
     }
 
-    /// The LINK datagrams to send, now and at every retry: one in suite 1.
+    /// The LINK datagrams to send, now and at every retry: one in every suite there is.
     #[must_use]
     pub fn datagrams(&self) -> Vec<Vec<u8>> {
         let Some((x, rest)) = self.ntor.share().split_first_chunk() else { return Vec::new() };
@@ -71,7 +71,7 @@ impl Opening {
             };
             link.encode(&mut datagram).map(|_| datagram)
         };
-        split(rest).into_iter().flatten().filter_map(encode).collect()
+        split_in(rest, LINK_ROOM).into_iter().flatten().filter_map(encode).collect()
     }
 
     /// Takes a cookie; the datagrams carry it from now on.
@@ -114,7 +114,8 @@ impl Opening {
 
 /// The responder's side, finished.
 pub struct Answered {
-    /// The LINKED datagrams to send, now and again whenever LINK is repeated: one in suite 1.
+    /// The LINKED datagrams to send, now and again whenever LINK is repeated: one in every suite
+    /// there is.
     pub datagrams: Vec<Vec<u8>>,
     /// This side's sealer.
     pub sealer: LinkSealer,
@@ -122,8 +123,8 @@ pub struct Answered {
     pub opener: LinkOpener,
 }
 
-/// Answers LINK. `rest` are the assembled parts (the share without X), empty in suite 1; `target` is the
-/// relay itself with the onion key of the LINK's epoch; `own` is the id under which it will receive;
+/// Answers LINK. `rest` is the share without X, empty in suite 1; `target` is the relay itself
+/// with the onion key of the LINK's epoch; `own` is the id under which it will receive;
 /// `random` is 32 fresh random bytes.
 ///
 /// # Errors
@@ -154,7 +155,7 @@ pub fn answer(
         let linked = Linked { initiator, suite, responder: own, y: *y, auth: answer.auth, part };
         linked.encode(&mut datagram).map(|_| datagram)
     };
-    let datagrams = split(rest).into_iter().flatten().filter_map(encode).collect();
+    let datagrams = split_in(rest, LINKED_ROOM).into_iter().flatten().filter_map(encode).collect();
     Ok(Answered { datagrams, sealer, opener })
 }
 

@@ -9,9 +9,12 @@ use crate::vectors::{
 };
 use warren_schemas::LinkId;
 
+#[cfg(feature = "hybrid")]
+mod hybrid;
+
 /// A seed for tests of what is derived from one.
 pub(crate) fn seed(number: u8) -> Seed {
-    Seed(Zeroizing::new([number; 32]))
+    Seed { secret: Zeroizing::new([number; 32]), suite: Suite::X25519 }
 }
 
 const BOTH: (Suite, Purpose) = (Suite::X25519, Purpose::Circuit);
@@ -26,7 +29,7 @@ fn both_sides_get_the_same_seed() {
     let answer =
         respond(BOTH, &target(), RESPONDER_RANDOM, initiator.share(), b"extra", &mut onion_dh).unwrap();
     let seed = initiator.finish(&answer.share, &answer.auth, b"extra").unwrap();
-    assert_eq!(*seed.0, *answer.seed.0);
+    assert_eq!(*seed.secret, *answer.seed.secret);
     assert_ne!(*seed.key("circuit forward"), *seed.key("circuit backward"));
 }
 
@@ -138,7 +141,7 @@ fn creates_that_cannot_be_are_refused() {
         Create::decode(&create).map(|_| ())
     };
     assert_eq!(with(0, 2), Err(DropReason::Version));
-    assert_eq!(with(1, 2), Err(DropReason::Suite));
+    assert_eq!(with(1, 9), Err(DropReason::Suite));
     assert_eq!(Create::decode(&create[..37]).map(|_| ()), Err(DropReason::Malformed));
     assert_eq!(Create::decode(&[&create[..], &[0]].concat()).map(|_| ()), Err(DropReason::Malformed));
     let request = Create::decode(&create).unwrap();
@@ -163,7 +166,7 @@ fn a_forged_linked_does_not_end_the_opening() {
     assert_eq!(take(Linked { y: [0; 32], ..linked }), Err(DropReason::LowOrder));
     assert_eq!(take(Linked { responder: LinkId(5), ..linked }), Err(DropReason::Handshake));
     assert_eq!(take(Linked { initiator: LinkId(5), ..linked }), Err(DropReason::Unexpected));
-    assert_eq!(take(Linked { suite: 2, ..linked }), Err(DropReason::Unexpected));
+    assert_eq!(take(Linked { suite: 9, ..linked }), Err(DropReason::Unexpected));
     let part = Fragment { index: 0, total: 1, bytes: b"more" };
     assert_eq!(take(Linked { part, ..linked }), Err(DropReason::Malformed));
     assert_eq!(take(linked), Ok(true));
@@ -180,7 +183,7 @@ fn links_for_others_are_not_answered() {
     assert_eq!(with(&request, b"more"), Err(DropReason::Malformed));
     assert_eq!(with(&Link { peer_id: PeerId([1; 32]), ..request }, &[]), Err(DropReason::WrongPeer));
     assert_eq!(with(&Link { epoch: 9, ..request }, &[]), Err(DropReason::OnionKey));
-    assert_eq!(with(&Link { suite: 2, ..request }, &[]), Err(DropReason::Suite));
+    assert_eq!(with(&Link { suite: 9, ..request }, &[]), Err(DropReason::Suite));
     assert_eq!(with(&Link { x: [0; 32], ..request }, &[]), Err(DropReason::LowOrder));
 }
 

@@ -40,7 +40,7 @@ impl Net {
         let now = self.now;
         let node = &mut self.nodes[node];
         let state = node.tunnel.export_state().unwrap();
-        let mut heir = Tunnel::new();
+        let mut heir = Tunnel::speaking(node.suites);
         heir.configure(now, node.config.clone()).unwrap();
         heir.import_state(now, &state).unwrap();
         node.tunnel = heir;

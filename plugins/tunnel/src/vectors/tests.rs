@@ -72,7 +72,13 @@ fn layers_of_the_file_open() {
 
 #[test]
 fn the_circuit_of_the_file_stands() {
-    let blocks = blocks("circuit.txt");
+    circuit_stands("circuit.txt", Suite::X25519);
+    #[cfg(feature = "hybrid")]
+    circuit_stands("circuit-2.txt", Suite::Hybrid);
+}
+
+fn circuit_stands(name: &str, suite: Suite) {
+    let blocks = blocks(name);
     let (given, handshakes) = blocks.split_first().unwrap();
     let random = given["initiator_random"].clone().try_into().unwrap();
     let target = Target {
@@ -82,7 +88,7 @@ fn the_circuit_of_the_file_stands() {
     };
     assert_eq!(handshakes.len(), 2);
     for block in handshakes {
-        let creating = Creating::new(Suite::X25519, target, random);
+        let creating = Creating::new(suite, target, random);
         assert_eq!(creating.create(), block["create"]);
         let (keys, contents) = creating.finish(&block["created"]).unwrap();
         assert_eq!(contents, block["contents"]);
@@ -95,13 +101,20 @@ fn the_circuit_of_the_file_stands() {
 
 #[test]
 fn the_link_of_the_file_stands() {
-    let blocks = blocks("link.txt");
+    link_stands("link.txt", Suite::X25519);
+    #[cfg(feature = "hybrid")]
+    link_stands("link-2.txt", Suite::Hybrid);
+}
+
+fn link_stands(name: &str, suite: Suite) {
+    let blocks = blocks(name);
     let handshake = &blocks[2];
-    let mut opening = Opening::new(Suite::X25519, target(), INITIATOR_ID, INITIATOR_RANDOM);
+    let mut opening = Opening::new(suite, target(), INITIATOR_ID, INITIATOR_RANDOM);
     let linked = Linked::decode(&handshake["linked"]).unwrap();
     let (_, mut backward) = opening.take_linked(&linked).unwrap().unwrap();
     let request = Link::decode(&handshake["link"]).unwrap();
-    let answered = answer(&request, &[], &target(), RESPONDER_ID, RESPONDER_RANDOM, &mut onion_dh).unwrap();
+    let rest = request.part.bytes;
+    let answered = answer(&request, rest, &target(), RESPONDER_ID, RESPONDER_RANDOM, &mut onion_dh).unwrap();
     assert_eq!(answered.datagrams, [handshake["linked"].clone()]);
     let mut forward = answered.opener;
     assert_eq!(blocks.len(), 3 + 6);

@@ -64,7 +64,7 @@ fn links_that_cannot_be_have_no_answer() {
     is_dropped(&mut net, RELAY, &bad, DropReason::WrongPeer);
     let bad = changed(&good, |link| link.epoch += 1);
     is_dropped(&mut net, RELAY, &bad, DropReason::OnionKey);
-    let bad = changed(&good, |link| link.suite = 2);
+    let bad = changed(&good, |link| link.suite = 9);
     is_dropped(&mut net, RELAY, &bad, DropReason::Suite);
     let bad = changed(&good, |link| link.part = Fragment { index: 0, total: 1, bytes: &[5; 100] });
     is_dropped(&mut net, RELAY, &bad, DropReason::Malformed);
@@ -174,9 +174,7 @@ fn creates_that_cannot_be_have_no_answer() {
         let bad = [&good[..6], &point].concat();
         send(&mut net, &mut rogue, 7, &bad, DropReason::LowOrder);
     }
-    for (at, byte, reason) in
-        [(0, 2, DropReason::Version), (1, 2, DropReason::Suite), (5, 99, DropReason::OnionKey)]
-    {
+    for (at, byte, reason) in [(0, 2, DropReason::Version), (5, 99, DropReason::OnionKey)] {
         let mut bad = good.clone();
         bad[at] = byte;
         send(&mut net, &mut rogue, 7, &bad, reason);
@@ -187,6 +185,22 @@ fn creates_that_cannot_be_have_no_answer() {
     let datagram = rogue.ends.message(CircuitId(7), &LinkMessage::Create(part));
     rogue.is_dropped(&mut net, &datagram, DropReason::Fragment);
     rogue.circuit(&mut net, 7);
+}
+
+#[test]
+fn whoever_wants_another_suite_is_told() {
+    let mut net = Net::with_relays(2, 1);
+    let mut rogue = Initiator::open(&mut net, RELAY);
+    let mut create = create_for(&net, RELAY);
+    create[1] = 9;
+    create.resize(1024, 0);
+    for total in [1, 2, 4] {
+        let part = Fragment { index: 0, total, bytes: &create };
+        let datagram = rogue.ends.message(CircuitId(7), &LinkMessage::Create(part));
+        assert_eq!(rogue.say(&mut net, &datagram), Some(DropReason::Suite));
+        let [Heard::Message(CircuitId(7), content)] = &rogue.hear(&mut net)[..] else { panic!("no word") };
+        assert_eq!(LinkMessage::decode(content), Ok(LinkMessage::CreateFailed(CloseReason::Refused)));
+    }
 }
 
 /// The same ephemeral key gets the identical answer and never a second state.
@@ -246,7 +260,8 @@ fn link_messages_that_do_not_belong_are_dropped() {
 fn failed(net: &mut Net, hops: Vec<SignedDescriptor>) -> (CloseReason, u8) {
     net.recording = true;
     net.record.clear();
-    let id = net.request(0, &Request::Create { hops, suite: 1 });
+    let suites = vec![1; hops.len()];
+    let id = net.request(0, &Request::Create { hops, suites });
     assert!(net.record.is_empty(), "nothing goes out");
     match net.answer(0, id) {
         Some(Event::CircuitFailed { reason, hop }) => (*reason, *hop),

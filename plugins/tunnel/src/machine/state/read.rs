@@ -15,11 +15,12 @@ use crate::limits::{MAX_RECENT, SAME_ANSWER};
 use crate::link::{Challenge, Leg, Link, Pending, PhasePing, Probe, Way};
 use crate::link_keys::{LinkOpener, LinkSealer};
 use crate::machine::Tunnel;
+use crate::machine::incomplete::Entry;
 use crate::machine::opening::network_of;
 use crate::machine::settings::Settings;
 use crate::ntor::link::Opening;
 use crate::ntor::{Initiator, Purpose, Suite, Target};
-use crate::retry::Retry;
+use crate::retry::{GIVE_UP, Retry};
 use crate::timers::{Alarm, Whose};
 
 /// Above every count that can be reached, and far from where additions wrap.
@@ -69,6 +70,7 @@ impl State<'_> {
             self.flow(&flow)?;
         }
         self.remembered(state)?;
+        self.incomplete(state)?;
         self.late(state)?;
         self.counts(state);
         Ok(())
@@ -203,6 +205,19 @@ impl State<'_> {
             if end > self.now {
                 self.heir.created.insert(share.to_vec(), (), end);
             }
+        }
+        Ok(())
+    }
+
+    fn incomplete(&mut self, state: &fb::TunnelState<'_>) -> Result<()> {
+        let latest = self.now.after(GIVE_UP);
+        for entry in state.incomplete().into_iter().flatten() {
+            let (leg, end) = (leg(entry.leg()), latest.min(Timestamp::from_micros(entry.end())));
+            let theirs = self.heir.links.get(&leg.link).is_some_and(|link| link.is_theirs());
+            if !theirs || self.heir.incomplete.contains(leg) {
+                return Err(impossible("incomplete CREATE"));
+            }
+            self.heir.incomplete.add(Entry { leg, parts: parts(Some(entry.parts()))?, end });
         }
         Ok(())
     }

@@ -13,7 +13,7 @@ use crate::fragments::{Assembler, MAX_HANDSHAKE};
 use crate::layer;
 use crate::limits::{MAX_EXTENDS, SAME_ANSWER};
 use crate::link::Leg;
-use crate::ntor::Purpose;
+use crate::ntor::{Purpose, Suite};
 use crate::ntor::circuit::Creating;
 use crate::timers::{Alarm, Whose};
 
@@ -41,8 +41,7 @@ impl State<'_> {
         }
         let origin = Origin {
             request: RequestId(table.request()),
-            suite,
-            path: path.iter().map(|planned| read_planned(&planned)).collect::<Result<_>>()?,
+            path: path.iter().map(|planned| read_planned(&planned, suite)).collect::<Result<_>>()?,
             hops: standing,
             leg: table.leg().map(|on| self.attach(leg(on), handle, Opened::ByUs)).transpose()?,
             building,
@@ -158,12 +157,13 @@ impl State<'_> {
     }
 }
 
-fn read_planned(table: &fb::Planned<'_>) -> Result<Planned> {
+fn read_planned(table: &fb::Planned<'_>, of_all: Suite) -> Result<Planned> {
     let signed = table.signed().bytes();
     if signed.len() > MAX_LEN {
         return Err(impossible("descriptor"));
     }
-    Ok(Planned { signed: signed.to_vec(), target: target(table.target()) })
+    let suite = if table.suite() == 0 { of_all } else { suite(table.suite())? };
+    Ok(Planned { signed: signed.to_vec(), target: target(table.target()), suite })
 }
 
 fn read_building(table: &fb::Building<'_>) -> Result<Building> {

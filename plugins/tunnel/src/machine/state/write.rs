@@ -30,12 +30,15 @@ impl Tunnel {
             OPENING
                 + 4 * pending.waiting.len()
                 + 24 * pending.addresses.len()
+                + pending.handshake.state().0.share().len()
                 + parts_len(pending.handshake.state().2)
         };
         let answers = self.linked.iter().map(|(_, answer, _)| REMEMBERED + answer.map_or(0, Vec::len));
         let shares = self.created.iter().map(|(share, ..)| REMEMBERED + share.len());
         let circuits = self.circuits.values().map(Circuit::state_len);
+        let incomplete = self.incomplete.iter().map(|entry| 64 + parts_len(&entry.parts));
         FRAME
+            + incomplete.sum::<usize>()
             + LINK * self.links.len()
             + self.pending.values().map(opening).sum::<usize>()
             + circuits.sum::<usize>()
@@ -60,6 +63,8 @@ impl Tunnel {
         let (origins, relays) = (Some(builder.create_vector(&origins)), Some(builder.create_vector(&relays)));
         let (linked, created) = self.write_remembered(builder);
         let (linked, created) = (Some(builder.create_vector(&linked)), Some(builder.create_vector(&created)));
+        let incomplete = self.write_incomplete(builder);
+        let incomplete = (!incomplete.is_empty()).then(|| builder.create_vector(&incomplete));
         let (late, late_bytes) = late(&self.extras);
         let (late, late_bytes) =
             (Some(builder.create_vector(&late)), Some(builder.create_vector(&late_bytes)));
@@ -86,9 +91,20 @@ impl Tunnel {
             cells_delivered: self.counts.cells_delivered,
             drops: Some(builder.create_vector(&drops)),
             sync_at: self.sync_at.map(Timestamp::as_micros),
+            incomplete,
         };
         let root = fb::TunnelState::create(builder, &args);
         finish(std::mem::take(builder), root)
+    }
+
+    fn write_incomplete<'b>(&self, builder: &mut Builder<'b>) -> Vec<WIPOffset<fb::Incomplete<'b>>> {
+        let mut written = Vec::with_capacity(self.incomplete.iter().len());
+        for entry in self.incomplete.iter() {
+            let parts = parts(builder, &entry.parts);
+            let args = fb::IncompleteArgs { leg: Some(&leg(entry.leg)), parts, end: entry.end.as_micros() };
+            written.push(fb::Incomplete::create(builder, &args));
+        }
+        written
     }
 
     fn write_links<'b>(&self, builder: &mut Builder<'b>) -> Vec<WIPOffset<fb::Link<'b>>> {

@@ -27,7 +27,9 @@ impl Circuit {
             Self::Origin(origin) => {
                 let hops = origin.hops.iter().map(|(_, opener)| HOP + layer::state::window_len(opener));
                 let path = origin.path.iter().map(|planned| 128 + planned.signed.len());
-                let building = origin.building.iter().map(|building| 512 + parts_len(&building.parts));
+                let building = origin.building.iter().map(|building| {
+                    512 + building.handshake.initiator().share().len() + parts_len(&building.parts)
+                });
                 ORIGIN + hops.sum::<usize>() + path.sum::<usize>() + building.sum::<usize>()
             }
             Self::Relay(relay) => relay.state_len(),
@@ -82,7 +84,7 @@ fn write_origin<'b>(
     let args = fb::OriginArgs {
         handle: handle.0,
         request: origin.request.0,
-        suite: origin.suite as u8,
+        suite: origin.path.iter().map(|planned| planned.suite as u8).max().unwrap_or_default(),
         path: Some(builder.create_vector(&path)),
         hops: Some(builder.create_vector(&hops)),
         leg: first.as_ref(),
@@ -100,7 +102,8 @@ fn write_origin<'b>(
 
 fn write_planned<'b>(builder: &mut Builder<'b>, planned: &Planned) -> WIPOffset<fb::Planned<'b>> {
     let signed = Some(builder.create_vector(&planned.signed));
-    fb::Planned::create(builder, &fb::PlannedArgs { signed, target: Some(&target(&planned.target)) })
+    let (target, suite) = (target(&planned.target), planned.suite as u8);
+    fb::Planned::create(builder, &fb::PlannedArgs { signed, target: Some(&target), suite })
 }
 
 fn write_building<'b>(builder: &mut Builder<'b>, building: &Building) -> WIPOffset<fb::Building<'b>> {

@@ -99,13 +99,18 @@ fn the_host_is_told_which_descriptor_does_not_hold() {
     ];
     for (bad, reason) in cases {
         let hops = vec![good[0].clone(), bad, good[2].clone()];
-        let id = net.request(0, &Request::Create { hops, suite: 1 });
+        let id = net.request(0, &Request::Create { hops, suites: vec![1; 3] });
         assert_eq!(failure(&net, id), Some((reason, 2)));
     }
-    let id = net.request(0, &Request::Create { hops: Vec::new(), suite: 1 });
-    assert_eq!(failure(&net, id), Some((CloseReason::Refused, 1)));
-    let id = net.request(0, &Request::Create { hops: good.to_vec(), suite: 9 });
-    assert_eq!(failure(&net, id), Some((CloseReason::Refused, 1)));
+    for (hops, suites, hop) in [
+        (Vec::new(), Vec::new(), 1),
+        (good.to_vec(), vec![1; 2], 1),
+        (good.to_vec(), vec![1; 4], 1),
+        (good.to_vec(), vec![1, 1, 9], 0),
+    ] {
+        let id = net.request(0, &Request::Create { hops, suites });
+        assert_eq!(failure(&net, id), Some((CloseReason::Refused, hop)));
+    }
     assert_eq!(net.nodes[0].sent, 0, "nothing is sent for a path that does not hold");
 }
 
@@ -301,7 +306,7 @@ fn configuration_may_change_under_a_circuit() {
     assert!(works(&mut net, circuit, 2, 1));
     net.reconfigure(1, |config| (config.relay, config.exit) = (false, false));
     assert!(works(&mut net, circuit, 2, 2));
-    let id = net.request(0, &Request::Create { hops: vec![net.signed(2)], suite: 1 });
+    let id = net.request(0, &Request::Create { hops: vec![net.signed(2)], suites: vec![1] });
     net.run_for(SECOND);
     assert!(matches!(net.answer(0, id), Some(Event::CircuitReady { .. })));
     let mut config = net.nodes[1].config.clone();

@@ -296,7 +296,7 @@ fn a_newer_descriptor_leads_to_where_the_relay_is_now() {
     assert!(matches!(net.answer(0, id), Some(Event::CircuitReady { .. })), "{:?}", net.answer(0, id));
     // Who still has the old one does not lead the others astray.
     net.recording = true;
-    let id = net.request(0, &warren_schemas::control::Request::Create { hops: vec![old], suite: 1 });
+    let id = net.request(0, &warren_schemas::control::Request::Create { hops: vec![old], suites: vec![1] });
     net.run_for(SECOND);
     assert!(matches!(net.answer(0, id), Some(Event::CircuitReady { .. })));
     let again = net.circuit(0, &[1]);
