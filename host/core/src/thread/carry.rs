@@ -120,8 +120,8 @@ impl WorkerLoop {
     pub(super) fn build(&mut self, request: RequestId, hops: Vec<SignedDescriptor>, exit_key: [u8; 32]) {
         let last_hop = u8::try_from(hops.len()).unwrap_or(u8::MAX);
         self.builds.0.insert(request, Build { exit_key, last_hop, proving: None });
-        let suite = 1;
-        self.control(request, &Request::Create { hops, suite });
+        let suites = vec![warren_schemas::suites::X25519; hops.len()];
+        self.control(request, &Request::Create { hops, suites });
     }
 
     /// A circuit stands: its last hop now proves its stream key, as a task that reports back through
