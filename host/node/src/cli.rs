@@ -1,11 +1,15 @@
 //! What may stand on the command line.
 
+mod operate;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use warren_ports::{Host, Target};
+
+pub use operate::{Plugin, Status, Swap, Worker};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -15,7 +19,9 @@ Examples:
   warren run                                     a node with a SOCKS5 server on 127.0.0.1:1080
   warren run --set relay.enabled=true --set tunnel.advertise=192.0.2.1:7411
   curl --socks5-hostname h3:@127.0.0.1:1080 https://example.org
-  warren status                                  how the running node is
+  warren status --watch                          how the running node is, again and again
+  warren circuits                                its circuits, hop by hop
+  warren worker swap tunnel new.wasm             exchange the module behind its workers, under load
 
 Exit status: 0 done, 1 failed, 2 wrong usage or configuration.";
 
@@ -73,7 +79,15 @@ pub enum Command {
     /// Prints the magnet, and seeds until it is told to stop.
     Seed(Seed),
     /// Show how the running node is
-    Status,
+    Status(Status),
+    /// Show the running node's own circuits: hops, streams, bytes, ages
+    Circuits,
+    /// List the running node's workers, or exchange the module behind them
+    #[command(subcommand)]
+    Worker(Worker),
+    /// Make keys, and sign and verify modules with them
+    #[command(subcommand)]
+    Plugin(Plugin),
     /// Check or show the configuration
     #[command(subcommand)]
     Config(ConfigCommand),

@@ -1,10 +1,16 @@
 //! What each command does, and the status the process ends with.
 
+mod circuits;
 mod config;
+mod plugin;
 mod run;
 mod status;
+mod text;
 mod transfer;
+mod worker;
 
+use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::CommandFactory;
@@ -24,6 +30,12 @@ pub enum Failure {
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
         Self::Usage(error.into())
+    }
+}
+
+impl From<warren_api::Error> for Failure {
+    fn from(error: warren_api::Error) -> Self {
+        Self::Failed(error.into())
     }
 }
 
@@ -60,7 +72,10 @@ fn dispatch(cli: &Cli) -> Result<(), Failure> {
         Command::Run => run::run(&cli.global),
         Command::Get(get) => transfer::get(&cli.global, get),
         Command::Seed(seed) => transfer::seed(&cli.global, seed),
-        Command::Status => status::status(&cli.global),
+        Command::Status(status) => status::status(&cli.global, status),
+        Command::Circuits => circuits::circuits(&cli.global),
+        Command::Worker(command) => worker::worker(&cli.global, command),
+        Command::Plugin(command) => plugin::plugin(&cli.global, command),
     }
 }
 
@@ -86,6 +101,30 @@ pub fn sources(global: &Global) -> Sources {
 /// See [`ConfigError`].
 pub fn load(global: &Global) -> Result<Config, ConfigError> {
     crate::config::load(&sources(global))
+}
+
+/// The control socket that this command line names.
+fn control(global: &Global) -> Result<PathBuf, Failure> {
+    Ok(crate::folders::control_socket(&load(global)?.state_dir()))
+}
+
+/// Runs what asks a running node: one thread is plenty.
+fn asking<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(anyhow::Error::from)?.block_on(work)
+}
+
+/// Prints to standard output; false when nobody reads it any more.
+fn say(text: &str) -> bool {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_ok()
+}
+
+/// Prints `value` as one line of JSON.
+fn say_json(value: &impl serde::Serialize) -> Result<bool, Failure> {
+    let mut line = serde_json::to_string(value).map_err(anyhow::Error::from)?;
+    line.push('\n');
+    Ok(say(&line))
 }
 
 /// The runtime that the overlay, the torrents and everything that is not a cell run on. The core

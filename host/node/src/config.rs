@@ -3,6 +3,7 @@
 //! [`keys::KEYS`] is the one table of keys. Unknown keys are refused and the nearest known one is
 //! named; a value of the wrong type is refused with its key and where it came from.
 
+mod error;
 pub mod keys;
 pub mod kind;
 pub mod lab;
@@ -11,92 +12,13 @@ pub mod render;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::signature::PublicKey;
+pub use error::{ConfigError, Origin};
 pub use load::{Sources, load};
-
-/// Where a value came from.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Origin {
-    /// This file.
-    File(PathBuf),
-    /// This environment variable.
-    Variable(String),
-    /// `--set` or a flag of its own.
-    Flag(String),
-}
-
-impl std::fmt::Display for Origin {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::File(path) => write!(f, "{}", path.display()),
-            Self::Variable(name) => write!(f, "environment variable {name}"),
-            Self::Flag(flag) => f.write_str(flag),
-        }
-    }
-}
-
-/// What is wrong with a configuration.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// The file cannot be read.
-    #[error("{}: {source}", path.display())]
-    Read {
-        /// Which file.
-        path: PathBuf,
-        /// Why not.
-        source: std::io::Error,
-    },
-    /// The file is not TOML.
-    #[error("{}: {detail}", path.display())]
-    Syntax {
-        /// Which file.
-        path: PathBuf,
-        /// The parser's words, with line and column.
-        detail: String,
-    },
-    /// No such section.
-    #[error("{origin}: unknown section [{section}]{}", suggestion(nearest.as_deref()))]
-    UnknownSection {
-        /// Where it stands.
-        origin: Origin,
-        /// Its name.
-        section: String,
-        /// The known one it looks like.
-        nearest: Option<String>,
-    },
-    /// No such key.
-    #[error("{origin}: unknown key {key}{}", suggestion(nearest.as_deref()))]
-    UnknownKey {
-        /// Where it stands.
-        origin: Origin,
-        /// `section.name`.
-        key: String,
-        /// The known one it looks like.
-        nearest: Option<String>,
-    },
-    /// A value of the wrong type or out of range.
-    #[error("{origin}: {key}: {detail}")]
-    Value {
-        /// Where it stands.
-        origin: Origin,
-        /// `section.name`.
-        key: String,
-        /// What was expected and found.
-        detail: String,
-    },
-    /// Two values that do not go together.
-    #[error("{0}")]
-    Conflict(String),
-    /// The lab section was turned on where it may not be.
-    #[error("lab.enabled is refused: {0}")]
-    Lab(String),
-}
-
-fn suggestion(nearest: Option<&str>) -> String {
-    nearest.map_or_else(String::new, |name| format!(" (did you mean {name}?)"))
-}
 
 /// `[node]`; see [`keys::KEYS`] for the meaning of every field here and below.
 #[derive(Clone, Debug, Deserialize)]
@@ -201,10 +123,48 @@ pub enum Mode {
 #[derive(Clone, Debug, Deserialize)]
 #[expect(missing_docs, reason = "documented in keys::KEYS")]
 pub struct Workers {
-    pub count: u8,
+    count: u8,
+    min: u8,
+    max: u8,
+    sync_ms: u64,
     pub mode: Mode,
     pub plugin: PathBuf,
     pub pin: bool,
+}
+
+impl Workers {
+    /// Fewest and most worker threads, on a machine with so many cores: 1 ≤ first ≤ second.
+    #[must_use]
+    pub fn bounds(&self, cores: u8) -> (u8, u8) {
+        if self.count > 0 {
+            return (self.count, self.count);
+        }
+        let max = if self.max > 0 { self.max } else { cores };
+        let min = self.min.max(1);
+        (min, max.max(min))
+    }
+
+    /// Time between two reports of a worker; none for at once.
+    #[must_use]
+    pub fn sync(&self) -> Option<Duration> {
+        (self.sync_ms > 0).then(|| Duration::from_millis(self.sync_ms))
+    }
+}
+
+/// `[plugins]`
+#[derive(Clone, Debug, Deserialize)]
+#[expect(missing_docs, reason = "documented in keys::KEYS")]
+pub struct Plugins {
+    keys: Vec<String>,
+    pub require_signature: bool,
+}
+
+impl Plugins {
+    /// The keys whose signatures count.
+    #[must_use]
+    pub fn keys(&self) -> Vec<PublicKey> {
+        self.keys.iter().filter_map(|text| PublicKey::read(text)).collect()
+    }
 }
 
 /// `[circuits]`
@@ -279,6 +239,7 @@ pub struct Config {
     pub relay: Relay,
     pub exit: Exit,
     pub workers: Workers,
+    pub plugins: Plugins,
     pub circuits: Circuits,
     pub torrent: Torrent,
     pub log: Log,
@@ -286,6 +247,9 @@ pub struct Config {
     /// The values this was read from, for `config show`.
     #[serde(skip)]
     effective: toml::Table,
+    /// The keys that somebody gave a value, as `section.name`.
+    #[serde(skip)]
+    stated: Vec<String>,
 }
 
 impl Config {
@@ -339,7 +303,26 @@ impl Config {
         if self.socks.listen().is_some_and(|at| !at.ip().is_loopback()) && self.socks.token.is_empty() {
             return conflict("socks.listen is not on loopback, so socks.token must not be empty");
         }
+        self.check_workers()?;
         lab::check(self, &lab::Routes::of_this_process())
+    }
+
+    fn check_workers(&self) -> Result<(), ConfigError> {
+        let Workers { count, min, max, .. } = self.workers;
+        let conflict = |text: String| Err(ConfigError::Conflict(text));
+        if max > 0 && min > max {
+            return conflict(format!(
+                "workers.min is {min} and workers.max is {max}: the first must not be more"
+            ));
+        }
+        for (key, value) in [("workers.min", min), ("workers.max", max)] {
+            if count > 0 && value != count && self.stated.iter().any(|stated| stated == key) {
+                return conflict(format!(
+                    "workers.count is {count} and {key} is {value}: workers.count sets both, so leave one of them out"
+                ));
+            }
+        }
+        Ok(())
     }
 }
 

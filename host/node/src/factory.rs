@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
+use warren_sandbox::Sandbox;
 use warren_workers::WorkerFactory;
 
 use crate::config::{Config, Mode};
@@ -11,27 +12,35 @@ use crate::folders;
 
 const PLUGIN: &str = "tunnel.wasm";
 
-/// The factory that `workers.mode` names.
+/// What makes the workers of a node.
+pub struct Workers {
+    /// Makes the first ones.
+    pub factory: Arc<dyn WorkerFactory>,
+    /// Where other modules can be loaded; none for native workers.
+    pub sandbox: Option<Sandbox>,
+}
+
+/// What `workers.mode` names.
 ///
 /// # Errors
 /// When the plugin is not found, is not one of this version, or native workers are not built in.
-pub fn make(config: &Config) -> anyhow::Result<Arc<dyn WorkerFactory>> {
+pub fn make(config: &Config) -> anyhow::Result<Workers> {
     match config.workers.mode {
         Mode::Wasm => sandboxed(&config.workers.plugin),
-        Mode::Native => native(),
+        Mode::Native => Ok(Workers { factory: native()?, sandbox: None }),
     }
 }
 
-fn sandboxed(plugin: &Path) -> anyhow::Result<Arc<dyn WorkerFactory>> {
+fn sandboxed(plugin: &Path) -> anyhow::Result<Workers> {
     let path = find(plugin)?;
     let component = std::fs::read(&path).with_context(|| format!("reading the plugin {}", path.display()))?;
     let cache = folders::cache().join("compiled");
     let settings = warren_sandbox::Settings { cache: Some(cache), ..Default::default() };
-    let sandbox = warren_sandbox::Sandbox::new(settings)?;
+    let sandbox = Sandbox::new(settings)?;
     let factory = sandbox
         .load("tunnel", &component)
         .with_context(|| format!("loading the plugin {}", path.display()))?;
-    Ok(Arc::new(factory))
+    Ok(Workers { factory: Arc::new(factory), sandbox: Some(sandbox) })
 }
 
 /// Where the plugin lies: as configured, beside the program, or in the cache folder.

@@ -3,9 +3,11 @@
 //! No logic of its own: what a relay, a circuit or a torrent does is decided in the rooms below.
 //! I/O: reads the configuration, keeps the node's secrets, prints, and starts everything else.
 
+mod audit;
 pub mod cli;
 pub mod commands;
 pub mod config;
+mod exchange;
 pub mod factory;
 pub mod folders;
 mod front_door;
@@ -14,5 +16,8 @@ mod health;
 pub mod identity;
 pub mod logging;
 pub mod node;
+mod operator;
 pub mod screen;
+pub mod signature;
 pub mod stop;
+mod swap;

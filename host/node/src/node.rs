@@ -2,11 +2,11 @@
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use warren_core::{Core, CoreConfig, DESCRIPTOR_LIFETIME, OnionSecret, SystemClock};
 use warren_overlay::{Event, Overlay};
@@ -15,7 +15,9 @@ use warren_ports::{Clock, Isolation};
 use warren_schemas::control::Limits;
 use warren_schemas::{PeerId, Timestamp};
 use warren_torrent::Torrents;
+use warren_workers::WorkerFactory;
 
+use crate::audit::Audit;
 use crate::config::Config;
 use crate::factory;
 use crate::folders::{StateDir, control_socket};
@@ -23,6 +25,8 @@ use crate::front_door::FrontDoor;
 use crate::guards;
 use crate::health::Health;
 use crate::identity::{self, OnionKeyFile, Secret};
+use crate::operator::Operator;
+use crate::swap::Swaps;
 use warren_api::StatusSource;
 
 /// How often circuits that should always be ready are asked for again: well within the time for
@@ -38,7 +42,7 @@ pub struct Node {
     core: Arc<Core>,
     overlay: Overlay,
     torrents: Torrents,
-    health: Arc<Health>,
+    operator: Arc<Operator>,
     tasks: JoinSet<()>,
     state: StateDir,
 }
@@ -55,8 +59,9 @@ impl Node {
             None => None,
         };
         let identity = identity::secret(state.path(), "identity.key")?;
+        let workers = factory::make(config)?;
         let core = Arc::new(warren_core::start(
-            core_config(config, &state, &identity, clock.now())?,
+            core_config(config, &state, &identity, workers.factory, clock.now())?,
             Arc::clone(&clock),
         )?);
         let (overlay, events) =
@@ -65,12 +70,24 @@ impl Node {
         let torrents =
             Torrents::new(torrent_settings(config, &state, socks_address), core.dialer(), core.datagrams());
         let health = Arc::new(Health::new(config, &core, &overlay, socks_address, &clock));
+        let changed = Arc::new(Notify::new());
+        let swaps = Swaps {
+            exchange: Arc::clone(&core) as _,
+            sandbox: workers.sandbox,
+            plugins: config.plugins.clone(),
+            lab: config.lab.enabled(),
+            audit: Arc::new(Audit::new(state.path())),
+            clock: Arc::clone(&clock),
+            changed: Arc::clone(&changed),
+        };
+        let operator = Arc::new(Operator { health, swaps });
         let mut tasks = JoinSet::new();
         tasks.spawn(learn(events, Arc::clone(&core)));
         tasks.spawn(guards::keep(Arc::clone(&core), state.path().to_owned()));
         tasks.spawn(prebuild(config.circuits.prebuild_hops.clone(), Arc::clone(&core)));
         if config.relay.enabled {
-            tasks.spawn(publish(Arc::clone(&core), overlay.clone(), state.path().to_owned(), clock));
+            let publisher = Publisher { core: Arc::clone(&core), overlay: overlay.clone(), clock, changed };
+            tasks.spawn(publisher.run(state.path().to_owned()));
         }
         if let Some(server) = socks {
             let door = FrontDoor {
@@ -81,16 +98,16 @@ impl Node {
             };
             tasks.spawn(door.run(server));
         }
-        Ok(Self { core, overlay, torrents, health, tasks, state })
+        Ok(Self { core, overlay, torrents, operator, tasks, state })
     }
 
-    /// Opens the control socket that `warren status` asks.
+    /// Opens the control socket that `warren status` and `warren worker` ask.
     ///
     /// # Errors
     /// When it cannot be opened.
     pub fn open_control(&mut self) -> anyhow::Result<()> {
         let server =
-            warren_api::Server::bind(&control_socket(self.state.path()), Arc::clone(&self.health) as _)?;
+            warren_api::Server::bind(&control_socket(self.state.path()), Arc::clone(&self.operator) as _)?;
         self.tasks.spawn(server.run());
         Ok(())
     }
@@ -103,7 +120,7 @@ impl Node {
 
     /// The node as it is now.
     pub async fn status(&self) -> Status {
-        self.health.status().await
+        self.operator.status().await
     }
 
     /// Stops the torrents, says goodbye on every circuit and closes everything; takes at most about
@@ -126,9 +143,10 @@ fn core_config(
     config: &Config,
     state: &StateDir,
     identity: &Secret,
+    factory: Arc<dyn WorkerFactory>,
     now: Timestamp,
 ) -> anyhow::Result<CoreConfig> {
-    let workers = worker_count(config.workers.count);
+    let (_, workers) = config.workers.bounds(cores());
     let onion_keys = if config.relay.enabled { identity::onion_keys(state.path(), now)? } else { Vec::new() };
     let limits = Limits {
         circuits: config.relay.max_circuits,
@@ -159,7 +177,7 @@ fn core_config(
         rules,
         operator: config.relay.operator(),
         guards: guards::load(state.path()),
-        factory: factory::make(config)?,
+        factory,
     })
 }
 
@@ -176,11 +194,8 @@ fn onion_secrets(keys: &[OnionKeyFile]) -> Vec<OnionSecret> {
     keys.iter().map(secret).collect()
 }
 
-/// As many as there are cores, unless a number is set.
-fn worker_count(configured: u8) -> u8 {
-    if configured > 0 {
-        return configured;
-    }
+/// 1 to 255.
+fn cores() -> u8 {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     u8::try_from(cores).unwrap_or(u8::MAX)
 }
@@ -250,27 +265,49 @@ async fn prebuild(hops: Vec<u8>, core: Arc<Core>) {
     }
 }
 
-/// Publishes this relay's descriptor, again at half of its life and whenever its onion keys change.
-async fn publish(core: Arc<Core>, overlay: Overlay, state: PathBuf, clock: Arc<dyn Clock>) {
-    let mut published: Option<Timestamp> = None;
-    let mut held = identity::onion_keys(&state, clock.now()).unwrap_or_default();
-    loop {
-        let now = clock.now();
-        let keys = identity::onion_keys(&state, now).unwrap_or_else(|error| {
+/// Publishes this relay's descriptor.
+struct Publisher {
+    core: Arc<Core>,
+    overlay: Overlay,
+    clock: Arc<dyn Clock>,
+    /// Another module may speak other suites, which the descriptor names.
+    changed: Arc<Notify>,
+}
+
+impl Publisher {
+    /// Publishes at once, again at half of the descriptor's life, whenever the onion keys change and
+    /// whenever another module may be in use.
+    async fn run(self, state: PathBuf) {
+        let mut published: Option<Timestamp> = None;
+        let mut exchanged = false;
+        let mut held = identity::onion_keys(&state, self.clock.now()).unwrap_or_default();
+        loop {
+            let now = self.clock.now();
+            let rotated = self.rotate(&state, now, &mut held).await;
+            let due = published.is_none_or(|at| now.since(at) >= DESCRIPTOR_LIFETIME / 2);
+            if let Some(signed) = self.core.descriptor().filter(|_| due || rotated || exchanged) {
+                self.overlay.publish(signed).await;
+                published = Some(now);
+            }
+            exchanged = tokio::select! {
+                () = tokio::time::sleep(ROTATION_PERIOD.min(DESCRIPTOR_LIFETIME / 2)) => false,
+                () = self.changed.notified() => true,
+            };
+        }
+    }
+
+    /// Brings `held` up to date; whether it was not.
+    async fn rotate(&self, state: &Path, now: Timestamp, held: &mut Vec<OnionKeyFile>) -> bool {
+        let keys = identity::onion_keys(state, now).unwrap_or_else(|error| {
             tracing::error!("onion keys: {error}");
             held.clone()
         });
         let epochs = |keys: &[OnionKeyFile]| keys.iter().map(|key| key.epoch).collect::<Vec<_>>();
-        let rotated = epochs(&keys) != epochs(&held);
-        held = keys;
+        let rotated = epochs(&keys) != epochs(held);
+        *held = keys;
         if rotated {
-            core.set_onion_keys(onion_secrets(&held)).await;
+            self.core.set_onion_keys(onion_secrets(held)).await;
         }
-        let due = published.is_none_or(|at| now.since(at) >= DESCRIPTOR_LIFETIME / 2);
-        if let Some(signed) = core.descriptor().filter(|_| due || rotated) {
-            overlay.publish(signed).await;
-            published = Some(now);
-        }
-        tokio::time::sleep(ROTATION_PERIOD.min(DESCRIPTOR_LIFETIME / 2)).await;
+        rotated
     }
 }

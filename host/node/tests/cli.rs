@@ -96,13 +96,21 @@ fn help_names_the_commands_and_shows_examples() {
     let home = Home::new();
     let help = home.output(&["--help"]);
     assert!(help.status.success());
-    for word in ["run", "get", "seed", "status", "config", "completions", "Examples:"] {
+    for word in
+        ["run", "get", "seed", "status", "circuits", "worker", "plugin", "config", "completions", "Examples:"]
+    {
         assert!(text(&help.stdout).contains(word), "{word}");
     }
     let get = text(&home.output(&["get", "--help"]).stdout);
     assert!(get.contains("--hops") && get.contains("magnet:?xt="), "{get}");
-    let completions = home.output(&["completions", "bash"]);
-    assert!(completions.status.success() && text(&completions.stdout).contains("warren"));
+    for shell in ["bash", "zsh", "fish"] {
+        let completions = home.output(&["completions", shell]);
+        let script = text(&completions.stdout);
+        assert!(completions.status.success());
+        for word in ["rollback", "keygen", "watch", "tunnel"] {
+            assert!(script.contains(word), "{shell}: {word}");
+        }
+    }
 }
 
 #[test]
@@ -118,6 +126,16 @@ fn wrong_arguments_end_with_status_2() {
         &["run", "--frobnicate"],
         &["config", "check", "no-such-file.toml"],
         &["run", "--set", "tunnel.listen=here"],
+        &["status", "--watch", "0"],
+        &["worker", "swap", "tunnel"],
+        &["worker", "swap", "tunnel", "no-such-file.wasm"],
+        &["worker", "swap", "tunnel", "/"],
+        &["worker", "swap", "search", "/dev/null"],
+        &["worker", "rollback", "search"],
+        &["plugin", "keygen", "--no-password", "--password-file", "x"],
+        &["plugin", "keygen"],
+        &["plugin", "verify", "no-such-file.wasm", "--key", "nonsense"],
+        &["run", "--set", "workers.count=2", "--set", "workers.max=3"],
     ] {
         let output = home.output(arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", text(&output.stderr));
@@ -163,11 +181,151 @@ fn configuration_comes_from_the_platform_folder_environment_and_flags() {
 }
 
 #[test]
-fn status_without_a_node_says_so() {
+fn without_a_node_each_question_says_so() {
     let home = Home::new();
-    let output = home.output(&["status"]);
-    assert_eq!(output.status.code(), Some(1));
-    assert!(text(&output.stderr).contains("no node answers"), "{}", text(&output.stderr));
+    let module = home.path().join("new.wasm");
+    std::fs::write(&module, "").unwrap();
+    let module = module.to_str().unwrap();
+    for arguments in [
+        &["status"][..],
+        &["status", "--watch"],
+        &["circuits"],
+        &["worker", "list"],
+        &["worker", "swap", "tunnel", module],
+        &["worker", "rollback", "tunnel"],
+        &["worker", "kill", "0"],
+    ] {
+        let output = home.output(arguments);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        let error = text(&output.stderr);
+        assert!(error.contains("no node answers"), "{arguments:?}: {error}");
+    }
+}
+
+#[test]
+fn an_unknown_plugin_is_refused_with_the_known_names() {
+    let home = Home::new();
+    let output = home.output(&["worker", "rollback", "search"]);
+    let error = text(&output.stderr);
+    assert!(error.contains("'search'") && error.contains("tunnel"), "{error}");
+}
+
+#[test]
+fn a_module_is_signed_and_verified() {
+    let home = Home::new();
+    let path = |name: &str| home.path().join(name).to_str().unwrap().to_owned();
+    std::fs::write(path("new.wasm"), "a module").unwrap();
+    std::fs::write(path("password"), "a long one\n").unwrap();
+    let json = |arguments: &[&str]| -> Value {
+        let output = home.output(&[arguments, &["--json"]].concat());
+        assert!(output.status.success(), "{arguments:?}: {}{}", text(&output.stdout), text(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let key = json(&["plugin", "keygen", "--no-password"]);
+    let default = home.path().join("config/warren/plugin.key");
+    assert_eq!(key["secret_file"], default.to_str().unwrap());
+    assert_eq!(std::fs::metadata(&default).unwrap().permissions().mode() & 0o777, 0o600);
+    let public = key["public_key"].as_str().unwrap();
+
+    let refused = |arguments: &[&str], status: i32, part: &str| {
+        let output = home.output(arguments);
+        let error = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(status), "{arguments:?}: {error}");
+        assert!(error.contains(part), "{arguments:?}: {error}");
+    };
+    refused(&["plugin", "keygen", "--no-password"], 1, "is there already");
+    refused(&["plugin", "verify", &path("new.wasm"), "--key", public], 1, "new.wasm.minisig");
+    let signed = json(&["plugin", "sign", &path("new.wasm")]);
+    assert_eq!(signed["signature"], path("new.wasm.minisig").as_str());
+    refused(&["plugin", "verify", &path("new.wasm")], 2, "plugins.keys");
+    let verified = json(&["plugin", "verify", &path("new.wasm"), "--key", public]);
+    assert_eq!(verified["signer"], key["id"]);
+    let keys = format!("plugins.keys={public}");
+    assert_eq!(json(&["plugin", "verify", &path("new.wasm"), "--set", &keys]), verified);
+
+    let sealed =
+        json(&["plugin", "keygen", "--out", &path("sealed.key"), "--password-file", &path("password")]);
+    refused(&["plugin", "sign", &path("new.wasm"), "--key", &path("sealed.key")], 2, "--password-file");
+    json(&[
+        "plugin",
+        "sign",
+        &path("new.wasm"),
+        "--key",
+        &path("sealed.key"),
+        "--password-file",
+        &path("password"),
+    ]);
+    refused(&["plugin", "verify", &path("new.wasm"), "--set", &keys], 1, sealed["id"].as_str().unwrap());
+    json(&["plugin", "verify", &path("new.wasm"), "--key", &path("sealed.pub")]);
+    std::fs::write(path("new.wasm"), "a module, changed").unwrap();
+    refused(&["plugin", "verify", &path("new.wasm"), "--key", &path("sealed.pub")], 1, "was changed");
+}
+
+#[test]
+fn a_node_tells_of_its_workers_and_refuses_what_it_cannot_do() {
+    let home = Home::new();
+    let _node = Running::start(home.node(&[]));
+    let workers = home.output(&["worker", "list", "--json"]);
+    let workers: Vec<Value> =
+        text(&workers.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(workers.len(), 1);
+    assert_eq!(workers[0]["index"], 0);
+    assert!(text(&home.output(&["worker", "list"]).stdout).starts_with("worker 0 tunnel"));
+    assert_eq!(text(&home.output(&["circuits"]).stdout), "no circuits\n");
+    assert!(home.output(&["circuits", "--json"]).stdout.is_empty());
+
+    let module = home.path().join("new.wasm");
+    std::fs::write(&module, "a module").unwrap();
+    // By a relative path: the node stands elsewhere.
+    let mut swap = home.warren(&["worker", "swap", "tunnel", "new.wasm", "--json"]);
+    let swap = swap.current_dir(home.path()).output().unwrap();
+    assert_eq!(swap.status.code(), Some(1));
+    let lines: Vec<Value> =
+        text(&swap.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((lines[0]["event"].as_str(), lines[0]["stage"].as_str()), (Some("step"), Some("rolled-back")));
+    assert!(lines[1]["message"].as_str().unwrap().contains("workers.mode is \"native\""), "{lines:?}");
+    let rollback = home.output(&["worker", "rollback", "tunnel"]);
+    assert_eq!(rollback.status.code(), Some(1));
+    assert!(text(&rollback.stderr).contains("native"));
+    let kill = home.output(&["worker", "kill", "0"]);
+    assert_eq!(kill.status.code(), Some(1));
+    assert!(text(&kill.stderr).contains("lab.enabled"));
+
+    let audit = home.state().join("audit.jsonl");
+    assert_eq!(std::fs::metadata(&audit).unwrap().permissions().mode() & 0o777, 0o600);
+    let audit = std::fs::read_to_string(audit).unwrap();
+    assert!(audit.lines().count() == 1 && audit.contains("\"stage\":\"rolled-back\""), "{audit}");
+}
+
+#[test]
+fn a_watch_goes_on_until_ctrl_c() {
+    let home = Home::new();
+    let node = Running::start(home.node(&[]));
+    for more in [&[][..], &["--json"]] {
+        let mut command = home.warren(&[&["status", "--watch", "0.1"], more].concat());
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        for _ in 0..3 {
+            let line = lines.next().unwrap().unwrap();
+            if more.is_empty() {
+                assert!(line.starts_with("up ") && line.contains("1 workers"), "{line}");
+            } else {
+                let status: Value = serde_json::from_str(&line).unwrap();
+                assert_eq!(status["peer_id"], node.ready["peer_id"]);
+            }
+        }
+        let pid = i32::try_from(child.id()).unwrap();
+        // SAFETY: the child was started here and has not been waited for, so the id is its own.
+        assert_eq!(unsafe { libc::kill(pid, libc::SIGINT) }, 0);
+        assert_eq!(child.wait().unwrap().code(), Some(0));
+    }
+    let mut command = home.warren(&["status", "--watch", "0.1"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    lines.next().unwrap().unwrap();
+    assert_eq!(node.terminate(), 0);
+    lines.for_each(drop);
+    assert_eq!(child.wait().unwrap().code(), Some(1), "the node is gone");
 }
 
 #[test]

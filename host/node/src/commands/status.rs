@@ -1,83 +1,100 @@
 //! `warren status`
 
 use std::fmt::Write;
+use std::io::IsTerminal;
+use std::path::Path;
+use std::time::Duration;
 
 use warren_ports::status::Status;
 
-use super::Failure;
-use crate::cli::Global;
-use crate::folders::control_socket;
+use super::{Failure, asking, control, say, say_json, text};
+use crate::cli::{self, Global};
+use crate::stop::Stop;
 
-pub(super) fn status(global: &Global) -> Result<(), Failure> {
-    let config = super::load(global)?;
-    let path = control_socket(&config.state_dir());
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(anyhow::Error::from)?;
-    let status = runtime.block_on(warren_api::status(&path)).map_err(anyhow::Error::from)?;
+/// Puts the cursor home and clears what is below (ECMA-48: CUP, ED).
+const REDRAW: &str = "\x1b[H\x1b[J";
+
+pub(super) fn status(global: &Global, args: &cli::Status) -> Result<(), Failure> {
+    let path = control(global)?;
+    if let Some(period) = args.watch {
+        return asking(watch(global, &path, period));
+    }
+    let status = asking(async { Ok(warren_api::status(&path).await?) })?;
     if global.json {
-        println!("{}", serde_json::to_string(&status).map_err(anyhow::Error::from)?);
+        say_json(&status)?;
     } else {
-        print!("{}", text(&status));
+        say(&page(&status));
     }
     Ok(())
 }
 
-fn text(status: &Status) -> String {
-    let mut text = String::new();
-    let roles = if status.roles.is_empty() { "client".to_owned() } else { status.roles.join(" and ") };
-    let _ = writeln!(text, "{} ({roles}), up {}", status.peer_id, duration(status.uptime_s));
-    let _ = writeln!(text, "tunnel   {}", status.tunnel_addresses.join(" "));
-    for address in &status.overlay_addresses {
-        let _ = writeln!(text, "overlay  {address}");
+/// Until Ctrl-C, or nobody reads any more: both are a good end.
+async fn watch(global: &Global, path: &Path, period: Duration) -> Result<(), Failure> {
+    let mut stop = Stop::on_signals().map_err(anyhow::Error::from)?;
+    let screen = !global.json && std::io::stdout().is_terminal();
+    let mut watching = warren_api::watch(path, period).await?;
+    loop {
+        let status = tokio::select! {
+            status = watching.next() => status?,
+            () = stop.asked() => return Ok(()),
+        };
+        let read = match (global.json, screen) {
+            (true, _) => say_json(&status)?,
+            (false, true) => say(&format!("{REDRAW}{}", page(&status))),
+            (false, false) => say(&line(&status)),
+        };
+        if !read {
+            return Ok(());
+        }
     }
-    let _ = writeln!(text, "socks    {}", status.socks_address.as_deref().unwrap_or("off"));
+}
+
+/// What changes, on one line.
+fn line(status: &Status) -> String {
+    let streams: usize = status.circuits.iter().map(|circuit| circuit.streams).sum();
+    let relayed: u32 = status.workers.iter().map(|worker| worker.relayed_circuits).sum();
+    let carried: u64 = status.workers.iter().map(|worker| worker.bytes_relayed).sum();
+    let waiting = match status.waiting.len() {
+        0 => String::new(),
+        count => format!(", {count} waiting"),
+    };
+    format!(
+        "up {}: {} circuits with {streams} streams{waiting}, {relayed} circuits and {} relayed, {} workers, {} neighbours, {} relays known\n",
+        text::duration(status.uptime_s),
+        status.circuits.len(),
+        text::bytes(carried),
+        status.workers.len(),
+        status.overlay_peers,
+        status.relays_known
+    )
+}
+
+/// All of it.
+fn page(status: &Status) -> String {
+    let mut page = String::new();
+    let roles = if status.roles.is_empty() { "client".to_owned() } else { status.roles.join(" and ") };
+    let _ = writeln!(page, "{} ({roles}), up {}", status.peer_id, text::duration(status.uptime_s));
+    let _ = writeln!(page, "tunnel   {}", status.tunnel_addresses.join(" "));
+    for address in &status.overlay_addresses {
+        let _ = writeln!(page, "overlay  {address}");
+    }
+    let _ = writeln!(page, "socks    {}", status.socks_address.as_deref().unwrap_or("off"));
     let _ = writeln!(
-        text,
+        page,
         "knows    {} neighbours, {} relays, {} of them exits",
         status.overlay_peers, status.relays_known, status.exits_known
     );
-    let _ = writeln!(text, "circuits {}", status.circuits.len());
+    let _ = writeln!(page, "circuits {}", status.circuits.len());
     for circuit in &status.circuits {
-        let (id, state, isolation) = (&circuit.id, &circuit.state, &circuit.isolation);
-        let _ = writeln!(
-            text,
-            "  {id} {state}, {} hops, {} streams, {}{}",
-            circuit.path.len(),
-            circuit.streams,
-            duration(circuit.age_s),
-            if isolation.is_empty() { String::new() } else { format!(", for {isolation}") }
-        );
-        for (hop, peer) in (1..).zip(&circuit.path) {
-            let _ = writeln!(text, "    {hop}. {peer}");
+        for line in text::circuit(circuit).lines() {
+            let _ = writeln!(page, "  {line}");
         }
     }
     for reason in &status.waiting {
-        let _ = writeln!(text, "waiting  {reason}");
+        let _ = writeln!(page, "waiting  {reason}");
     }
-    for worker in &status.workers {
-        let _ = writeln!(
-            text,
-            "worker {} {}: {} links, {} circuits relayed, {:.1} MB relayed, {} drops, {} restarts, {:.1} CPU s",
-            worker.index,
-            worker.plugin,
-            worker.links,
-            worker.relayed_circuits,
-            worker.bytes_relayed as f64 / 1e6,
-            worker.drops,
-            worker.restarts,
-            worker.cpu_s
-        );
-    }
-    text
-}
-
-fn duration(seconds: u64) -> String {
-    match (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60, seconds % 60) {
-        (0, 0, 0, s) => format!("{s} s"),
-        (0, 0, m, s) => format!("{m} min {s} s"),
-        (0, h, m, _) => format!("{h} h {m} min"),
-        (d, h, _, _) => format!("{d} d {h} h"),
-    }
+    status.workers.iter().for_each(|worker| page.push_str(&text::worker(worker)));
+    page
 }
 
 #[cfg(test)]
@@ -86,22 +103,26 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn says_what_a_person_looks_for() {
-        let status = Status {
+    fn sample() -> Status {
+        Status {
             peer_id: "12D3KooWme".into(),
             uptime_s: 3700,
             roles: vec!["relay".into()],
             circuits: vec![CircuitStatus {
                 path: vec!["one".into(), "two".into()],
                 state: "ready".into(),
+                streams: 3,
                 ..Default::default()
             }],
             waiting: vec!["needs an exit; none is known".into()],
             workers: vec![WorkerStatus { bytes_relayed: 2_500_000, ..Default::default() }],
             ..Default::default()
-        };
-        let text = text(&status);
+        }
+    }
+
+    #[test]
+    fn says_what_a_person_looks_for() {
+        let page = page(&sample());
         for part in [
             "12D3KooWme (relay), up 1 h 1 min",
             "ready, 2 hops",
@@ -110,7 +131,16 @@ mod tests {
             "2.5 MB",
             "socks    off",
         ] {
-            assert!(text.contains(part), "{part} in {text}");
+            assert!(page.contains(part), "{part} in {page}");
+        }
+    }
+
+    #[test]
+    fn a_watcher_without_a_screen_gets_lines() {
+        let line = line(&sample());
+        assert_eq!(line.lines().count(), 1);
+        for part in ["up 1 h 1 min: 1 circuits with 3 streams, 1 waiting", "2.5 MB relayed", "1 workers"] {
+            assert!(line.contains(part), "{part} in {line}");
         }
     }
 }

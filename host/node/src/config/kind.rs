@@ -4,6 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use toml::Value;
 
+use crate::signature::PublicKey;
+
 /// The type of a key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
@@ -40,6 +42,8 @@ pub enum Kind {
     Hops,
     /// 32 bytes in hex, or empty.
     HexKey,
+    /// A list of minisign public keys.
+    MinisignKeys,
 }
 
 impl Kind {
@@ -66,13 +70,24 @@ impl Kind {
             Self::Ports => "a list of ports and ranges, like [443, \"8000-8999\"]".into(),
             Self::Hops => "a list of circuit lengths from 1 to 3, like [1, 3]".into(),
             Self::HexKey => "64 hex digits, or \"\" for none".into(),
+            Self::MinisignKeys => {
+                "a list of minisign public keys, 56 characters each, like [\"RWQ…\"]".into()
+            }
         }
     }
 
     /// Whether it is a list.
     #[must_use]
     pub const fn is_list(self) -> bool {
-        matches!(self, Self::Addresses | Self::Multiaddrs | Self::Networks | Self::Ports | Self::Hops)
+        matches!(
+            self,
+            Self::Addresses
+                | Self::Multiaddrs
+                | Self::Networks
+                | Self::Ports
+                | Self::Hops
+                | Self::MinisignKeys
+        )
     }
 
     /// Reads it as it stands in an environment variable or on the command line: text bare, lists as
@@ -135,6 +150,9 @@ impl Kind {
             (Self::Ports, Value::Array(items)) => items.iter().all(|item| ports(item).is_some()),
             (Self::Hops, Value::Array(items)) => {
                 items.iter().all(|item| item.as_integer().is_some_and(|hops| (1..=3).contains(&hops)))
+            }
+            (Self::MinisignKeys, Value::Array(items)) => {
+                items.iter().all(|item| item.as_str().is_some_and(|text| PublicKey::read(text).is_some()))
             }
             _ => false,
         }

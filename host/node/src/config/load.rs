@@ -24,24 +24,30 @@ pub struct Sources {
 /// See [`ConfigError`].
 pub fn load(sources: &Sources) -> Result<Config, ConfigError> {
     let mut effective = defaults();
+    let mut stated = Vec::new();
+    let mut put = |key: &Key, value| {
+        stated.push(key.full_name());
+        put(&mut effective, key, value);
+    };
     let path = sources.file.clone().unwrap_or_else(default_file);
     for (key, value) in from_file(&path, must_exist(sources.file.as_deref()))? {
-        put(&mut effective, key, value);
+        put(key, value);
     }
     for key in KEYS {
         let variable = key.variable();
         if let Some((_, text)) = sources.environment.iter().find(|(name, _)| *name == variable) {
-            put(&mut effective, key, read(key, text, Origin::Variable(variable))?);
+            put(key, read(key, text, Origin::Variable(variable))?);
         }
     }
     for (flag, assignment) in &sources.flags {
         let (key, value) = from_flag(flag, assignment)?;
-        put(&mut effective, key, value);
+        put(key, value);
     }
     let mut config: Config = Value::Table(effective.clone())
         .try_into()
         .map_err(|error: toml::de::Error| ConfigError::Conflict(error.message().to_owned()))?;
     config.effective = effective;
+    config.stated = stated;
     config.check()?;
     Ok(config)
 }

@@ -72,6 +72,11 @@ fn wrong_types_and_ranges_name_key_file_and_expectation() {
         ("[relay]\nbytes_per_second = -1\n", "relay.bytes_per_second", "0 or more"),
         ("[socks]\ntoken = \"with space\"\n", "socks.token", "letters"),
         ("[log]\nlevel = \"=loud=\"\n", "log.level", "level"),
+        ("[workers]\nmin = 0\n", "workers.min", "from 1 to 255"),
+        ("[workers]\nmax = 256\n", "workers.max", "from 0 to 255"),
+        ("[workers]\nsync_ms = -1\n", "workers.sync_ms", "from 0 to 3600000"),
+        ("[plugins]\nkeys = [\"RWQf6LRCGA9i53\"]\n", "plugins.keys", "minisign public keys"),
+        ("[plugins]\nrequire_signature = \"no\"\n", "plugins.require_signature", "true or false"),
         ("overlay = 1\n", "overlay", "section"),
     ] {
         let refused = refusal(text);
@@ -202,4 +207,62 @@ fn the_book_is_what_the_table_says() {
     }
     let same = std::fs::read_to_string(page).unwrap() == render::book();
     assert!(same, "docs/configuration.md is not what the table says; write it with WARREN_WRITE_DOCS=1");
+}
+
+#[test]
+fn workers_are_a_number_or_a_range() {
+    let bounds = |text: &str| {
+        let (_folder, sources) = file(text);
+        load(&sources).unwrap().workers.bounds(6)
+    };
+    assert_eq!(bounds(""), (1, 6));
+    assert_eq!(bounds("[workers]\nmin = 2\n"), (2, 6));
+    assert_eq!(bounds("[workers]\nmin = 8\n"), (8, 8), "more than there are cores");
+    assert_eq!(bounds("[workers]\nmin = 2\nmax = 3\n"), (2, 3));
+    assert_eq!(bounds("[workers]\ncount = 4\n"), (4, 4));
+    assert_eq!(bounds("[workers]\ncount = 4\nmin = 4\nmax = 4\n"), (4, 4));
+    assert_eq!(bounds("[workers]\ncount = 0\nmax = 3\n"), (1, 3));
+}
+
+#[test]
+fn a_number_of_workers_that_contradicts_its_range_is_refused() {
+    let text = refusal("[workers]\nmin = 3\nmax = 2\n");
+    assert!(text.contains("workers.min is 3") && text.contains("workers.max is 2"), "{text}");
+    for (key, value) in [("min", 1), ("min", 2), ("max", 8), ("max", 0)] {
+        let text = refusal(&format!("[workers]\ncount = 4\n{key} = {value}\n"));
+        let key = format!("workers.{key} is {value}");
+        assert!(text.contains("workers.count is 4") && text.contains(&key), "{text}");
+    }
+    let (_folder, mut sources) = file("[workers]\nmax = 2\n");
+    sources.environment = vec![("WARREN_WORKERS_COUNT".into(), "3".into())];
+    assert!(load(&sources).unwrap_err().to_string().contains("workers.max is 2"));
+}
+
+#[test]
+fn keys_of_the_pool_and_of_plugins_have_near_names() {
+    for (text, near) in [
+        ("[workers]\nminimum = 1\n", "workers.min"),
+        ("[workers]\nsync = 1\n", "workers.sync_ms"),
+        ("[plugins]\nkey = []\n", "plugins.keys"),
+        ("[plugins]\nrequire_signatures = true\n", "plugins.require_signature"),
+        ("[workers]\nrequire_signature = true\n", "plugins.require_signature"),
+    ] {
+        let text = refusal(text);
+        assert!(text.contains(&format!("did you mean {near}?")), "{text}");
+    }
+    let text = refusal("[plugin]\nkeys = []\n");
+    assert!(text.contains("unknown section [plugin]") && text.contains("[plugins]"), "{text}");
+}
+
+#[test]
+fn plugin_keys_are_read_and_signatures_are_asked_for() {
+    let key = "RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3";
+    let (_folder, sources) = file(&format!("[plugins]\nkeys = [\"{key}\"]\n[workers]\nsync_ms = 0\n"));
+    let config = load(&sources).unwrap();
+    assert_eq!(config.plugins.keys().iter().map(PublicKey::id).collect::<Vec<_>>(), ["E7620F1842B4E81F"]);
+    assert!(config.plugins.require_signature);
+    assert_eq!(config.workers.sync(), None);
+    let config = load(&set(&format!("plugins.keys={key},{key}"))).unwrap();
+    assert_eq!(config.plugins.keys().len(), 2);
+    assert_eq!(config.workers.sync(), Some(Duration::from_secs(5)));
 }

@@ -1,0 +1,113 @@
+//! Circuits, workers and numbers as text for people.
+
+use std::fmt::Write;
+
+use warren_ports::status::{CircuitStatus, WorkerStatus};
+
+/// A circuit and its hops, a line each.
+pub(super) fn circuit(circuit: &CircuitStatus) -> String {
+    let mut text =
+        format!("{} {}, {} hops, {} streams", circuit.id, circuit.state, circuit.path.len(), circuit.streams);
+    let _ = write!(
+        text,
+        ", {} out, {} in, {}",
+        bytes(circuit.bytes_out),
+        bytes(circuit.bytes_in),
+        duration(circuit.age_s)
+    );
+    if !circuit.isolation.is_empty() {
+        let _ = write!(text, ", for {}", circuit.isolation);
+    }
+    text.push('\n');
+    for (hop, peer) in (1..).zip(&circuit.path) {
+        let _ = writeln!(text, "  {hop}. {peer}");
+    }
+    text
+}
+
+/// A worker, one line.
+pub(super) fn worker(worker: &WorkerStatus) -> String {
+    let mut text = format!("worker {} {}", worker.index, worker.plugin);
+    if !worker.state.is_empty() {
+        let _ = write!(text, " {}", worker.state);
+    }
+    let _ = writeln!(
+        text,
+        ": {:.0} % busy, {} circuits, {} relayed, {} links, {} relayed, {} drops, {} restarts, {:.1} CPU s",
+        worker.busy * 100.0,
+        worker.circuits,
+        worker.relayed_circuits,
+        worker.links,
+        bytes(worker.bytes_relayed),
+        worker.drops,
+        worker.restarts,
+        worker.cpu_s
+    );
+    text
+}
+
+/// As megabytes with one digit, or smaller.
+pub(super) fn bytes(bytes: u64) -> String {
+    match bytes {
+        0..1000 => format!("{bytes} B"),
+        1000..100_000 => format!("{:.1} kB", bytes as f64 / 1e3),
+        100_000..1_000_000_000 => format!("{:.1} MB", bytes as f64 / 1e6),
+        _ => format!("{:.2} GB", bytes as f64 / 1e9),
+    }
+}
+
+/// The two units that matter.
+pub(super) fn duration(seconds: u64) -> String {
+    match (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60, seconds % 60) {
+        (0, 0, 0, s) => format!("{s} s"),
+        (0, 0, m, s) => format!("{m} min {s} s"),
+        (0, h, m, _) => format!("{h} h {m} min"),
+        (d, h, _, _) => format!("{d} d {h} h"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_short() {
+        assert_eq!(
+            [0, 999, 1000, 100_000, 2_500_000, 1_234_000_000].map(bytes),
+            ["0 B", "999 B", "1.0 kB", "0.1 MB", "2.5 MB", "1.23 GB"]
+        );
+        assert_eq!([59, 61, 3660, 90_000].map(duration), ["59 s", "1 min 1 s", "1 h 1 min", "1 d 1 h"]);
+    }
+
+    #[test]
+    fn a_circuit_shows_hops_streams_bytes_and_age() {
+        let status = CircuitStatus {
+            id: "0.7".into(),
+            path: vec!["one".into(), "two".into()],
+            state: "ready".into(),
+            isolation: "web".into(),
+            streams: 3,
+            age_s: 61,
+            bytes_out: 1500,
+            bytes_in: 2_500_000,
+        };
+        assert_eq!(
+            circuit(&status),
+            "0.7 ready, 2 hops, 3 streams, 1.5 kB out, 2.5 MB in, 1 min 1 s, for web\n  1. one\n  2. two\n"
+        );
+    }
+
+    #[test]
+    fn a_worker_is_one_line() {
+        let status = WorkerStatus {
+            index: 1,
+            plugin: "tunnel 0.1.0".into(),
+            state: "draining".into(),
+            busy: 0.5,
+            ..Default::default()
+        };
+        let text = worker(&status);
+        assert!(text.starts_with("worker 1 tunnel 0.1.0 draining: 50 % busy, 0 circuits"), "{text}");
+        assert_eq!(text.lines().count(), 1);
+    }
+}
