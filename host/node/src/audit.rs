@@ -32,8 +32,8 @@ impl Audit {
     pub(crate) fn note(&self, plugin: &str, step: &SwapStep) {
         let (stage, detail) = (stage_name(step), plain_line(&step.detail));
         match step.worker {
-            Some(worker) => tracing::info!(target: "audit", plugin, %stage, worker, "{detail}"),
-            None => tracing::info!(target: "audit", plugin, %stage, "{detail}"),
+            Some(worker) => tracing::info!(target: "audit", plugin, worker, "{stage}: {detail}"),
+            None => tracing::info!(target: "audit", plugin, "{stage}: {detail}"),
         }
         if let Err(error) = self.append(&Line { plugin, step }) {
             tracing::error!(path = %self.path.display(), "the audit could not be written: {error}");

@@ -107,7 +107,7 @@ fn help_names_the_commands_and_shows_examples() {
         let completions = home.output(&["completions", shell]);
         let script = text(&completions.stdout);
         assert!(completions.status.success());
-        for word in ["rollback", "keygen", "watch", "tunnel"] {
+        for word in ["rollback", "keygen", "watch", "canary"] {
             assert!(script.contains(word), "{shell}: {word}");
         }
     }
