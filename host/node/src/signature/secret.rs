@@ -5,6 +5,7 @@ use std::io::{self, Cursor, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use ct_codecs::{Base64, Decoder};
 use minisign::{KeyPair, SecretKey, SecretKeyBox};
 use warren_workers::plain_line;
 use zeroize::Zeroizing;
@@ -13,6 +14,12 @@ use super::{PublicKey, SignatureError, place_of, read_module, small_text};
 
 /// How the base64 of a secret key begins that is sealed with a password ("EdScB2").
 const SEALED: &str = "RWRTY0Iy";
+/// How that of one without begins ("Ed\0\0B2").
+const OPEN: &str = "RWQAAEIy";
+/// Bytes of a secret key: what it is 6, salt 32, limits 16, id 8, key 64, checksum.
+const SECRET: usize = 6 + 32 + 16 + 8 + 64 + CHECKSUM;
+/// Bytes of its checksum.
+const CHECKSUM: usize = 32;
 
 /// A key pair that was written down.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -108,11 +115,24 @@ impl SecretFile {
         Ok(place)
     }
 
+    /// A key that `minisign -G -W` made: without a password it writes no checksum either, which the crate
+    /// takes for damage.
+    fn unchecked(&self) -> Option<SecretKey> {
+        let line = self.text.lines().nth(1)?;
+        let bytes = Zeroizing::new(Base64::decode_to_vec(line.trim(), None).ok()?);
+        let (_, checksum) = bytes.split_at_checked(bytes.len().checked_sub(CHECKSUM)?)?;
+        let open = bytes.len() == SECRET && line.starts_with(OPEN) && checksum.iter().all(|byte| *byte == 0);
+        SecretKey::from_bytes(&bytes).ok().filter(|_| open)
+    }
+
     fn unseal(&self, password: Option<&str>) -> Result<SecretKey, SignatureError> {
         let sealed = SecretKeyBox::from(String::clone(&self.text));
         let opened = match password.filter(|_| self.needs_password()) {
             Some(password) => sealed.into_secret_key(Some(password.to_owned())),
-            None => sealed.into_unencrypted_secret_key(),
+            None => match self.unchecked() {
+                Some(key) => Ok(key),
+                None => sealed.into_unencrypted_secret_key(),
+            },
         };
         opened.map_err(|error| match error.kind() {
             minisign::ErrorKind::Verify if self.needs_password() => {

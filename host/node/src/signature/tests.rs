@@ -186,6 +186,31 @@ fn a_key_that_does_not_open_signs_nothing() {
     assert!(matches!(refused, SignatureError::SecretKey { .. }), "{refused}");
 }
 
+/// What `minisign -G -W` of version 0.11 writes has no checksum: the same key without it signs too.
+#[test]
+fn an_open_key_without_a_checksum_signs_and_a_damaged_one_does_not() {
+    use ct_codecs::{Base64, Decoder, Encoder};
+    let desk = Desk::new();
+    let made = generate(&desk.path("open.key"), None).unwrap();
+    let text = fs::read_to_string(&made.secret_file).unwrap();
+    let whole = Base64::decode_to_vec(text.lines().nth(1).unwrap(), None).unwrap();
+    let write = |bytes: &[u8]| {
+        let text = format!("untrusted comment: x\n{}\n", Base64::encode_to_string(bytes).unwrap());
+        fs::write(&made.secret_file, text).unwrap();
+        SecretFile::open(&made.secret_file).unwrap().sign(&desk.module, None, 0)
+    };
+    let mut bytes = whole.clone();
+    bytes[whole.len() - 32..].fill(0);
+    write(&bytes).unwrap();
+    assert_eq!(desk.verify(std::slice::from_ref(&made.public)).unwrap().signer, made.public.id());
+    bytes[whole.len() - 1] = 1;
+    assert!(matches!(write(&bytes), Err(SignatureError::SecretKey { .. })));
+    for length in [0, 31, 32, 100, whole.len() - 1] {
+        assert!(matches!(write(&vec![0; length]), Err(SignatureError::SecretKey { .. })), "{length}");
+        assert!(write(&whole[..length]).is_err(), "{length}");
+    }
+}
+
 #[test]
 fn public_keys_are_found_as_text_or_file() {
     let desk = Desk::new();
