@@ -12,6 +12,7 @@ use warren_core::{Core, CoreConfig, DESCRIPTOR_LIFETIME, OnionSecret, SystemCloc
 use warren_overlay::{Event, Overlay};
 use warren_ports::status::Status;
 use warren_ports::{Clock, Isolation};
+use warren_sandbox::Sandbox;
 use warren_schemas::control::Limits;
 use warren_schemas::{PeerId, Timestamp};
 use warren_torrent::Torrents;
@@ -71,15 +72,7 @@ impl Node {
             Torrents::new(torrent_settings(config, &state, socks_address), core.dialer(), core.datagrams());
         let health = Arc::new(Health::new(config, &core, &overlay, socks_address, &clock));
         let changed = Arc::new(Notify::new());
-        let swaps = Swaps {
-            exchange: Arc::clone(&core) as _,
-            sandbox: workers.sandbox,
-            plugins: config.plugins.clone(),
-            lab: config.lab.enabled(),
-            audit: Arc::new(Audit::new(state.path())),
-            clock: Arc::clone(&clock),
-            changed: Arc::clone(&changed),
-        };
+        let swaps = swaps(config, &state, workers.sandbox, &core, &clock, &changed);
         let operator = Arc::new(Operator { health, swaps });
         let mut tasks = JoinSet::new();
         tasks.spawn(learn(events, Arc::clone(&core)));
@@ -136,6 +129,25 @@ impl Node {
             tracing::warn!("not everything closed in time");
         }
         self.tasks.shutdown().await;
+    }
+}
+
+fn swaps(
+    config: &Config,
+    state: &StateDir,
+    sandbox: Option<Sandbox>,
+    core: &Arc<Core>,
+    clock: &Arc<dyn Clock>,
+    changed: &Arc<Notify>,
+) -> Swaps {
+    Swaps {
+        exchange: Arc::clone(core) as _,
+        sandbox,
+        plugins: config.plugins.clone(),
+        lab: config.lab.enabled(),
+        audit: Arc::new(Audit::new(state.path())),
+        clock: Arc::clone(clock),
+        changed: Arc::clone(changed),
     }
 }
 
