@@ -566,7 +566,7 @@ proptest! {
             let path: Vec<_> = one.path.iter().map(|id| relays.iter().find(|r| r.peer_id == *id).unwrap()).collect();
             prop_assert_eq!(broken(&path, hops, relaxed, &ours), None);
             let agreed = path.iter().filter_map(|r| ours.iter().find(|suite| r.suites.contains(suite)));
-            prop_assert_eq!(agreed.copied().collect::<Vec<_>>(), one.suites);
+            prop_assert_eq!(&agreed.copied().collect::<Vec<_>>(), &one.suites);
             let guarded = bench.policy.guards().iter().any(|guard| guard.peer == one.path[0]);
             prop_assert!(hops == 1 || guarded);
             match faults.next() {
