@@ -81,8 +81,7 @@ fn share(count: u16, new: &[u16], ours: &[u8], at: usize, hops: u8) -> usize {
     let relays = mixed(count, count, new);
     let mut taken = 0;
     for seed in 0..1000 {
-        let mut bench = Bench { policy: Circuits::new(speaking(ours), seed), now: START, handles: 0 };
-        relays.iter().for_each(|relay| bench.tell(relay));
+        let mut bench = Bench::of(Circuits::new(speaking(ours), seed), START, &relays);
         bench.want(&want(hops));
         let path = bench.settle().remove(0);
         taken += usize::from(new.iter().any(|number| peer(*number) == path[at]));
