@@ -10,7 +10,8 @@ mod cells;
 mod extend;
 #[cfg(test)]
 mod handshakes;
-#[cfg(all(test, feature = "hybrid"))]
+#[cfg(test)]
+#[cfg(feature = "hybrid")]
 mod hybrid;
 #[cfg(test)]
 mod noise;
