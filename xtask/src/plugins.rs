@@ -14,7 +14,7 @@ use crate::wasm_toolchain::{self, TARGET, Toolchain};
 pub(crate) struct Wanted {
     /// Folder of the components; none for [`default_out`].
     pub(crate) out: Option<PathBuf>,
-    /// The tests' guests too.
+    /// The tests' guests too, and the tunnel that speaks suite 2.
     pub(crate) fixtures: bool,
 }
 
@@ -51,12 +51,23 @@ pub(crate) fn build(wanted: &Wanted) -> anyhow::Result<PathBuf> {
     let target_dir = cache.join("guest-target");
     let built = target_dir.join(TARGET).join("guest");
 
-    let mut tunnel = cargo(&toolchain, "rustc", &target_dir);
-    tunnel.args(["--package", "warren-tunnel", "--lib", "--crate-type", "cdylib", "--features", "guest"]);
-    succeed(tunnel)?;
-    componentize(&built.join("warren_tunnel.wasm"), &out.join("tunnel.wasm"))?;
-
+    let tunnel = |features: &str, name: &str| {
+        let mut tunnel = cargo(&toolchain, "rustc", &target_dir);
+        tunnel.args([
+            "--package",
+            "warren-tunnel",
+            "--lib",
+            "--crate-type",
+            "cdylib",
+            "--features",
+            features,
+        ]);
+        succeed(tunnel)?;
+        componentize(&built.join("warren_tunnel.wasm"), &out.join(name))
+    };
+    tunnel("guest", "tunnel.wasm")?;
     if wanted.fixtures {
+        tunnel("guest,hybrid", "tunnel-hybrid.wasm")?;
         let mut fixtures = cargo(&toolchain, "build", &target_dir);
         fixtures.args(["--package", "warren-fixtures", "--examples"]);
         succeed(fixtures)?;

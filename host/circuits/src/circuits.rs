@@ -42,6 +42,8 @@ pub enum Command {
         worker: u8,
         /// First hop first; 1 to 3.
         hops: Vec<SignedDescriptor>,
+        /// The handshake suite of each hop.
+        suites: Vec<u8>,
         /// Whom it is for. A spare circuit, which is for nobody yet, has an empty key.
         isolation: Isolation,
     },
@@ -96,6 +98,7 @@ struct Build {
     worker: u8,
     exit: Descriptor,
     path: Vec<PeerId>,
+    suites: Vec<u8>,
     pin: Option<Pin>,
     started: Timestamp,
 }
@@ -106,6 +109,7 @@ struct Circuit {
     owner: Option<Owner>,
     exit: Descriptor,
     path: Vec<PeerId>,
+    suites: Vec<u8>,
     ready: Timestamp,
     streams: u32,
 }
@@ -204,6 +208,16 @@ impl Circuits {
         }
     }
 
+    /// Our workers speak other suites from now on, best first: see [`Rules::suites`]. While they do
+    /// not all speak the same, these are the ones that all of them speak. What is built stays.
+    pub fn set_suites(&mut self, now: Timestamp, suites: Vec<u8>) {
+        self.advance(now);
+        if self.rules.suites != suites {
+            self.rules.suites = suites;
+            self.plan();
+        }
+    }
+
     /// Someone needs a circuit of this isolation now. It stays wanted for [`Rules::linger`] after
     /// the last call, or the last stream. No hops means no circuit, and nothing is done.
     pub fn want(&mut self, now: Timestamp, isolation: &Isolation) {
@@ -241,9 +255,9 @@ impl Circuits {
         for peer in &build.path {
             self.relays.praise(peer);
         }
-        let Build { owner, exit, path, .. } = build;
-        let ready = self.now;
-        self.circuits.insert((worker, handle), Circuit { worker, owner, exit, path, ready, streams: 0 });
+        let Build { owner, exit, path, suites, .. } = build;
+        let circuit = Circuit { worker, owner, exit, path, suites, ready: self.now, streams: 0 };
+        self.circuits.insert((worker, handle), circuit);
         self.close_unwanted();
         self.plan();
     }

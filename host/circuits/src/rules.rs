@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use warren_schemas::PeerId;
+use warren_schemas::{PeerId, suites};
 
 /// How relays are weighted against each other.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -20,8 +20,9 @@ pub enum Weighting {
 pub struct Rules {
     /// This node: never on its own paths.
     pub own_peer: PeerId,
-    /// Handshake suite that every hop must speak.
-    pub suite: u8,
+    /// Handshake suites that all of our workers speak, best first. Each hop of a circuit has the first
+    /// of them that its relay speaks; a relay that speaks none is not used.
+    pub suites: Vec<u8>,
     /// How many workers circuits are spread over, at least 1.
     pub workers: u8,
     /// Drops the rules about addresses (one address, one /16, one IPv6 /32). For a laboratory on
@@ -54,7 +55,7 @@ impl Default for Rules {
     fn default() -> Self {
         Self {
             own_peer: PeerId([0; 32]),
-            suite: 1,
+            suites: vec![suites::X25519],
             workers: 1,
             relax_same_network: false,
             guards: 3,

@@ -18,9 +18,9 @@ pub enum Waiting {
     NoExit,
     /// Relays are known, but too few speak our handshake.
     Suite {
-        /// The suite.
-        suite: u8,
-        /// Known relays that speak it.
+        /// Those that we speak, best first.
+        suites: Vec<u8>,
+        /// Known relays that speak one of them.
         speaking: usize,
     },
     /// Fewer relays than hops.
@@ -70,8 +70,9 @@ impl fmt::Display for Waiting {
             Self::Hops(hops) => write!(f, "circuits have 1 to 3 hops, not {hops}"),
             Self::NoRelays => f.write_str("needs relays; none is known yet"),
             Self::NoExit => f.write_str("needs an exit; none is known"),
-            Self::Suite { suite, speaking } => {
-                write!(f, "needs relays that speak handshake suite {suite}; {speaking} known")
+            Self::Suite { suites, speaking } => {
+                let suites: Vec<String> = suites.iter().map(u8::to_string).collect();
+                write!(f, "needs relays that speak handshake suite {}; {speaking} known", suites.join(" or "))
             }
             Self::TooFew { needed, known } => {
                 write!(f, "needs {needed} relays, an exit among them; {known} known")

@@ -317,7 +317,9 @@ impl Keeper {
     fn carry_out(&mut self) {
         while let Some(command) = self.circuits.poll_command() {
             match command {
-                Command::Build { request, worker, hops, .. } => self.build(request, worker, hops),
+                Command::Build { request, worker, hops, suites, .. } => {
+                    self.build(request, worker, hops, suites)
+                }
                 Command::Close { worker, handle, reason } => {
                     let request = Request::Circuit { handle, reason };
                     self.post(worker, ToWorker::Request(RequestId::default(), request));
@@ -326,10 +328,11 @@ impl Keeper {
         }
     }
 
-    fn build(&mut self, request: RequestId, worker: u8, hops: Vec<SignedDescriptor>) {
+    fn build(&mut self, request: RequestId, worker: u8, hops: Vec<SignedDescriptor>, suites: Vec<u8>) {
         let now = self.clock.now();
         let exit_key = hops.last().and_then(|exit| exit.verify(now).ok()).map(|exit| exit.stream_key);
-        let sent = exit_key.map(|exit_key| self.send(worker, ToWorker::Build { request, hops, exit_key }));
+        let sent =
+            exit_key.map(|exit_key| self.send(worker, ToWorker::Build { request, hops, suites, exit_key }));
         if !matches!(sent, Some(Ok(()))) {
             self.circuits.handle_failed(now, request, CloseReason::Limit, 0);
         }

@@ -12,7 +12,7 @@ use warren_streams::Connection;
 /// To a worker thread.
 pub(crate) enum ToWorker {
     /// Make a circuit; its last hop must prove `exit_key`.
-    Build { request: RequestId, hops: Vec<SignedDescriptor>, exit_key: [u8; 32] },
+    Build { request: RequestId, hops: Vec<SignedDescriptor>, suites: Vec<u8>, exit_key: [u8; 32] },
     /// Ask the worker for something that is not a circuit.
     Request(RequestId, Request),
     /// Use this circuit for that.

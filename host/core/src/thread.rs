@@ -251,7 +251,9 @@ impl WorkerLoop {
 
     fn handle(&mut self, message: ToWorker) {
         match message {
-            ToWorker::Build { request, hops, exit_key } => self.build(request, hops, exit_key),
+            ToWorker::Build { request, hops, suites, exit_key } => {
+                self.build(request, hops, suites, exit_key)
+            }
             ToWorker::Request(id, request) => self.control(id, &request),
             ToWorker::Open { handle, ask } => self.ends.open(handle, ask),
             ToWorker::Attach { request, handle, proof } => self.attach(request, handle, proof),

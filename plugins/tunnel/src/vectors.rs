@@ -163,7 +163,9 @@ fn link(suite: Suite) -> Option<String> {
     cookie(&mut text, &mut opening)?;
     let link = opening.datagrams().pop()?;
     let request = Link::decode(&link).ok()?;
-    let answered = answer(&request, request.part.bytes, &target(), RESPONDER_ID, RESPONDER_RANDOM, &mut onion_dh).ok()?;
+    let answered =
+        answer(&request, request.part.bytes, &target(), RESPONDER_ID, RESPONDER_RANDOM, &mut onion_dh)
+            .ok()?;
     let linked = answered.datagrams.first()?.clone();
     let initiator = opening.take_linked(&Linked::decode(&linked).ok()?).ok()??;
     text.block();

@@ -1,6 +1,6 @@
 //! Through whom a circuit goes.
 
-use warren_schemas::{PeerId, Timestamp};
+use warren_schemas::{PeerId, Timestamp, suites};
 
 use super::{Circuits, MAX_HOPS, Owner};
 use crate::guards::{Guard, MAX_GUARDS};
@@ -10,6 +10,11 @@ use crate::relays::{Distinct, Relay};
 use crate::rules::{Rules, Weighting};
 use crate::waiting::Waiting;
 
+/// How many shares a relay has that speaks our best suite, where another one has one. Both ends
+/// decide what a handshake is worth, so such relays are preferred; but only among equals, and by no
+/// more than this: the first few that speak a new suite must not get the traffic of all who do, be
+/// it because it is too much for them, or because they said so early in order to get it.
+const BEST_SUITE: f64 = 2.0;
 /// Least and most bytes a second that count, see [`Weighting::Stated`].
 const STATED: (u64, u64) = (64_000, 16_384_000);
 
@@ -101,7 +106,12 @@ impl Circuits {
     }
 
     fn serves(&self, relay: &Relay) -> bool {
-        relay.descriptor.suites.contains(&self.rules.suite) && relay.descriptor.expires > self.now
+        self.suite_with(relay).is_some() && relay.descriptor.expires > self.now
+    }
+
+    /// The suite of a handshake with that relay.
+    pub(super) fn suite_with(&self, relay: &Relay) -> Option<u8> {
+        suites::common(&self.rules.suites, &relay.descriptor.suites)
     }
 
     fn used_by(&self, owner: Option<&Owner>) -> Vec<PeerId> {
@@ -129,7 +139,7 @@ impl Circuits {
             return Some(Waiting::TooFew { needed: hops, known: all.len() });
         }
         if !possible(&serving, hops, any) {
-            return Some(Waiting::Suite { suite: self.rules.suite, speaking: serving.len() });
+            return Some(Waiting::Suite { suites: self.rules.suites.clone(), speaking: serving.len() });
         }
         if !possible(&serving, hops, strict) {
             return Some(broken_rule(&serving, hops, strict));
@@ -219,6 +229,8 @@ impl Order<'_> {
             (Weighting::Stated, 0) => STATED.1 as f64,
             (Weighting::Stated, stated) => stated.clamp(STATED.0, STATED.1) as f64,
         };
+        let best = self.rules.suites.first().is_some_and(|suite| relay.descriptor.suites.contains(suite));
+        let weight = if best { BEST_SUITE * weight } else { weight };
         // Bits of a float that is not negative are in the order of the float.
         (-random.unit().ln() / weight).abs().to_bits()
     }

@@ -103,14 +103,15 @@ impl Circuits {
         let relays: Vec<_> = path.iter().filter_map(|peer| self.relays.get(peer)).collect();
         let Some(exit) = relays.last().map(|relay| relay.descriptor.clone()) else { return };
         let hops = relays.iter().map(|relay| relay.signed.clone()).collect();
+        let suites: Vec<u8> = relays.iter().filter_map(|relay| self.suite_with(relay)).collect();
         let request = RequestId(self.next_request);
         self.next_request += 1;
         let pin = pin.filter(|pin| pin.exit == exit.peer_id);
         let worker = pin.map_or_else(|| self.next_worker(), |pin| pin.worker);
         let spare = || Isolation { hops: self.rules.spare_hops, key: Arc::from("") };
         let isolation = owner.as_ref().map_or_else(spare, isolation);
-        self.commands.push_back(Command::Build { request, worker, hops, isolation });
-        self.builds.insert(request, Build { owner, worker, pin, exit, path, started: self.now });
+        self.commands.push_back(Command::Build { request, worker, hops, suites: suites.clone(), isolation });
+        self.builds.insert(request, Build { owner, worker, pin, exit, path, suites, started: self.now });
     }
 
     /// Closes circuits without streams that nobody wants, that retire, or that are one too many.

@@ -29,6 +29,8 @@ pub struct CircuitReport {
     pub handle: Option<CircuitHandle>,
     /// Peer ids, first hop first.
     pub path: Vec<PeerId>,
+    /// The handshake suite of each hop.
+    pub suites: Vec<u8>,
     /// Its state.
     pub state: CircuitState,
     /// Whom it serves; none for a spare.
@@ -58,6 +60,7 @@ impl Circuits {
             worker: build.worker,
             handle: None,
             path: build.path.clone(),
+            suites: build.suites.clone(),
             state: CircuitState::Building,
             isolation: build.owner.as_ref().map(isolation),
             streams: 0,
@@ -70,6 +73,7 @@ impl Circuits {
                 worker,
                 handle: Some(handle),
                 path: circuit.path.clone(),
+                suites: circuit.suites.clone(),
                 state: if closing { CircuitState::Closing } else { CircuitState::Ready },
                 isolation: circuit.owner.as_ref().map(isolation),
                 streams: circuit.streams,

@@ -8,6 +8,7 @@ use super::*;
 use crate::{Waiting, Weighting};
 
 mod guards;
+mod suites;
 
 const START: Timestamp = Timestamp::from_micros(1_700_000_000_000_000);
 
@@ -65,6 +66,7 @@ struct Asked {
     request: RequestId,
     worker: u8,
     path: Vec<PeerId>,
+    suites: Vec<u8>,
 }
 
 impl Bench {
@@ -95,9 +97,9 @@ impl Bench {
         let (mut asked, mut closed) = (Vec::new(), Vec::new());
         while let Some(command) = self.policy.poll_command() {
             match command {
-                Command::Build { request, worker, hops, .. } => {
+                Command::Build { request, worker, hops, suites, .. } => {
                     let path = hops.iter().map(|hop| PeerId(hop.as_bytes().try_into().unwrap())).collect();
-                    asked.push(Asked { request, worker, path });
+                    asked.push(Asked { request, worker, path, suites });
                 }
                 Command::Close { worker, handle, .. } => closed.push((worker, handle)),
             }
@@ -498,14 +500,14 @@ fn networks(descriptor: &Descriptor) -> BTreeSet<String> {
 }
 
 /// Written apart from the search, and slowly: every rule for every pair.
-fn broken(path: &[&Descriptor], hops: u8, relaxed: bool) -> Option<&'static str> {
+fn broken(path: &[&Descriptor], hops: u8, relaxed: bool, ours: &[u8]) -> Option<&'static str> {
     if path.len() != usize::from(hops) {
         return Some("length");
     }
     if !path[path.len() - 1].exit || path[..path.len() - 1].iter().any(|r| !r.relay) {
         return Some("roles");
     }
-    if path.iter().any(|r| !r.suites.contains(&1) || r.peer_id == peer(999)) {
+    if path.iter().any(|r| r.suites.iter().all(|s| !ours.contains(s)) || r.peer_id == peer(999)) {
         return Some("suite or itself");
     }
     for (at, a) in path.iter().enumerate() {
@@ -524,13 +526,13 @@ fn broken(path: &[&Descriptor], hops: u8, relaxed: bool) -> Option<&'static str>
     None
 }
 
-fn any_path(relays: &[Descriptor], hops: u8, relaxed: bool) -> bool {
+fn any_path(relays: &[Descriptor], hops: u8, relaxed: bool, ours: &[u8]) -> bool {
     let all: Vec<&Descriptor> = relays.iter().collect();
     let mut paths: Vec<Vec<&Descriptor>> = vec![Vec::new()];
     for _ in 0..hops {
         paths = paths.iter().flat_map(|p| all.iter().map(|r| [p.as_slice(), &[*r]].concat())).collect();
     }
-    paths.iter().any(|path| broken(path, hops, relaxed).is_none())
+    paths.iter().any(|path| broken(path, hops, relaxed, ours).is_none())
 }
 
 fn any_relays() -> impl Strategy<Value = Vec<Descriptor>> {
@@ -548,20 +550,23 @@ proptest! {
         seed: u64,
         hops in 1_u8..=3,
         relaxed: bool,
+        ours in prop_oneof![2 => Just(vec![1]), 1 => Just(vec![2, 1]), 1 => Just(vec![2])],
         faults in prop::collection::vec((0_u8..4, 0_u8..4), 0..24),
     ) {
-        let rules = Rules { relax_same_network: relaxed, ..rules() };
+        let rules = Rules { relax_same_network: relaxed, suites: ours.clone(), ..rules() };
         let mut bench = Bench::of(Circuits::new(rules, seed), START, &relays);
         bench.tell(&relay(999, "10.200.0.1:1", true));
         bench.want(&want(hops));
-        let possible = any_path(&relays, hops, relaxed);
+        let possible = any_path(&relays, hops, relaxed, &ours);
         let mut asked = bench.drain().0;
         prop_assert_eq!(!asked.is_empty(), possible);
         prop_assert_eq!(bench.policy.diagnose(hops).is_none(), possible);
         let mut faults = faults.into_iter();
         while let Some(one) = asked.pop() {
             let path: Vec<_> = one.path.iter().map(|id| relays.iter().find(|r| r.peer_id == *id).unwrap()).collect();
-            prop_assert_eq!(broken(&path, hops, relaxed), None);
+            prop_assert_eq!(broken(&path, hops, relaxed, &ours), None);
+            let agreed = path.iter().filter_map(|r| ours.iter().find(|suite| r.suites.contains(suite)));
+            prop_assert_eq!(&agreed.copied().collect::<Vec<_>>(), &one.suites);
             let guarded = bench.policy.guards().iter().any(|guard| guard.peer == one.path[0]);
             prop_assert!(hops == 1 || guarded);
             match faults.next() {

@@ -117,10 +117,15 @@ impl WorkerLoop {
     }
 
     /// Starts a circuit.
-    pub(super) fn build(&mut self, request: RequestId, hops: Vec<SignedDescriptor>, exit_key: [u8; 32]) {
+    pub(super) fn build(
+        &mut self,
+        request: RequestId,
+        hops: Vec<SignedDescriptor>,
+        suites: Vec<u8>,
+        exit_key: [u8; 32],
+    ) {
         let last_hop = u8::try_from(hops.len()).unwrap_or(u8::MAX);
         self.builds.0.insert(request, Build { exit_key, last_hop, proving: None });
-        let suites = vec![warren_schemas::suites::X25519; hops.len()];
         self.control(request, &Request::Create { hops, suites });
     }
 

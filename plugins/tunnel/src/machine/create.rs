@@ -67,7 +67,9 @@ impl Tunnel {
         if !self.incomplete.contains(leg) {
             match known {
                 Some(handle) => self.may_repeat(cx, handle, leg)?,
-                None => self.admit(cx, leg)?,
+                None if part.index == 0 => self.admit(cx, leg)?,
+                // It is told once, with the first part.
+                None => self.may_create(cx, leg.link).map_err(|(_, fault)| fault)?,
             }
         }
         self.incomplete.push(cx.now, leg, part)

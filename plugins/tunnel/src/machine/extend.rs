@@ -32,12 +32,11 @@ impl Tunnel {
     ) -> Result<(), DropReason> {
         let relay = self.relay_mut(handle)?;
         if let Some(answered) = relay.answered.as_ref().filter(|answered| answered.exchange == exchange) {
-            // Told already: once for all parts of a retry. After the time of identical answers the
-            // originator has given up.
-            return match (cx.now < answered.until, part.index) {
-                (true, 0) => self.send_extended(handle),
-                (true, _) => Ok(()),
-                (false, _) => Err(DropReason::Unexpected),
+            // Told already. After the time of identical answers the originator has given up.
+            return if cx.now < answered.until {
+                self.send_extended(handle)
+            } else {
+                Err(DropReason::Unexpected)
             };
         }
         if matches!(&relay.next, Next::Extending(extending) if extending.exchange == exchange) {

@@ -14,8 +14,8 @@ use crate::drop_reason::DropReason;
 use crate::limits::{MAX_PENDING_AT, OWN_LINKS, SAME_ANSWER, is_public};
 use crate::link::{Link, Pending, Way};
 use crate::message::{self, CookieMessage, LinkMessage, Linked};
-use crate::ntor::link::{Opening, answer};
 use crate::ntor::Target;
+use crate::ntor::link::{Opening, answer};
 use crate::retry::{GIVE_UP, Retry};
 use crate::timers::Alarm;
 

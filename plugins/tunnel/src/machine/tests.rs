@@ -2,6 +2,8 @@
 
 mod bounds;
 mod circuits;
+#[cfg(feature = "hybrid")]
+mod hybrid;
 mod links;
 
 use std::time::Duration;

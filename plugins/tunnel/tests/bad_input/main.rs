@@ -11,6 +11,9 @@ mod extend;
 #[cfg(test)]
 mod handshakes;
 #[cfg(test)]
+#[cfg(feature = "hybrid")]
+mod hybrid;
+#[cfg(test)]
 mod noise;
 #[cfg(test)]
 mod responder;

@@ -16,7 +16,7 @@ const NODE: usize = 1;
 
 fn start() -> (Net, Relay) {
     let mut net = Net::with_relays(4, 2);
-    let relay = Relay::take_over(&mut net, CLIENT, NODE);
+    let relay = Relay::take_over(&mut net, CLIENT, NODE, 1);
     (net, relay)
 }
 

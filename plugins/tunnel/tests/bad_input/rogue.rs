@@ -7,7 +7,7 @@ use warren_schemas::control::CloseReason;
 use warren_schemas::{CircuitId, LinkId};
 use warren_tunnel::Env;
 use warren_tunnel::drop_reason::DropReason;
-use warren_tunnel::fragments::split;
+use warren_tunnel::fragments::{Assembler, split};
 use warren_tunnel::layer::{HopKeys, LAYER_FRONT, Opener, Sealer};
 use warren_tunnel::link_keys::{LinkOpener, LinkSealer};
 use warren_tunnel::message::{Extend, HopMessage, Link, LinkMessage, Linked};
@@ -239,20 +239,20 @@ pub(crate) struct Relay {
 }
 
 impl Relay {
-    /// Lets `client` ask for a circuit that starts at `node`, and answers its LINK.
-    pub(crate) fn take_over(net: &mut Net, client: usize, node: usize) -> Self {
+    /// Lets `client` ask for a circuit in `suite` that starts at `node`, and answers its LINK.
+    pub(crate) fn take_over(net: &mut Net, client: usize, node: usize, suite: u8) -> Self {
         net.recording = true;
         net.kill(node);
         let address = net.nodes[node].address;
         let link = sent_to(net, address);
         assert!(link.is_empty());
-        net.create(client, &[node]);
+        net.create_in(client, &[node], vec![suite]);
         let link = sent_to(net, address).pop().unwrap();
         let link = Link::decode(&link).unwrap();
         let own = target(net, node);
         let env = &mut net.nodes[node].env;
         let mut dh = |epoch, point: &[u8; 32]| env.onion_dh(epoch, point);
-        let answered = answer(&link, &[], &own, LinkId(0x99), [9; 32], &mut dh).unwrap();
+        let answered = answer(&link, link.part.bytes, &own, LinkId(0x99), [9; 32], &mut dh).unwrap();
         let ends = Ends { sealer: answered.sealer, opener: answered.opener };
         assert_eq!(refused(net, client, address, &answered.datagrams[0]), None);
         Self { node, client, ends }
@@ -263,15 +263,16 @@ impl Relay {
         let address = net.nodes[self.node].address;
         let heard: Vec<Heard> =
             sent_to(net, address).into_iter().map(|datagram| self.ends.read(datagram)).collect();
-        let creates = heard.iter().rev().filter_map(|heard| match heard {
+        let messages = heard.iter().filter_map(|heard| match heard {
             Heard::Message(circuit, content) => Some((*circuit, LinkMessage::decode(content).ok()?)),
             Heard::Cell(..) => None,
         });
-        let mut creates = creates.filter_map(|(circuit, message)| match message {
-            LinkMessage::Create(part) => Some((circuit, part.bytes.to_vec())),
+        let mut parts = Assembler::new();
+        let creates = messages.filter_map(|(circuit, message)| match message {
+            LinkMessage::Create(part) => Some((circuit, parts.push(&part).unwrap()?)),
             _ => None,
         });
-        creates.next().unwrap()
+        creates.last().unwrap()
     }
 
     /// The right answer to a create.

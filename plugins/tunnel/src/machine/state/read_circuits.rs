@@ -13,8 +13,8 @@ use crate::fragments::{Assembler, MAX_HANDSHAKE};
 use crate::layer;
 use crate::limits::{MAX_EXTENDS, SAME_ANSWER};
 use crate::link::Leg;
-use crate::ntor::{Purpose, Suite};
 use crate::ntor::circuit::Creating;
+use crate::ntor::{Purpose, Suite};
 use crate::timers::{Alarm, Whose};
 
 /// Who asked for the circuits of a link.

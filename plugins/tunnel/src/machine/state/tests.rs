@@ -2,4 +2,5 @@
 
 mod golden;
 mod lies;
+mod suites;
 mod swaps;
