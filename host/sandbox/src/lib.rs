@@ -11,6 +11,8 @@
 mod cache;
 mod clocks;
 mod engine;
+mod exports;
+mod fault;
 mod guest;
 mod imports;
 mod plugin;

@@ -3,7 +3,7 @@
 use warren_schemas::Timestamp;
 use warren_schemas::batch::Batch;
 use warren_schemas::control::TunnelConfig;
-use warren_sdk::{Host, Machine};
+use warren_sdk::{Description, Host, Machine};
 
 use crate::{Env, Level, Tunnel};
 
@@ -36,6 +36,20 @@ impl Env for Host {
 }
 
 impl Machine for Guest {
+    fn describe() -> Description {
+        Description {
+            name: crate::NAME.to_owned(),
+            version: crate::VERSION.to_owned(),
+            suites: crate::suites().to_vec(),
+            writes_state: crate::writes_state(),
+            reads_state: crate::reads_state(),
+        }
+    }
+
+    fn self_test(&mut self, _: &mut Host) -> Result<(), String> {
+        Tunnel::self_test().map_err(|error| error.to_string())
+    }
+
     fn configure(&mut self, _: &mut Host, now: Timestamp, config: &[u8]) -> Result<(), String> {
         let config = TunnelConfig::decode(config).map_err(|error| error.to_string())?;
         self.0.configure(now, config).map_err(|error| error.to_string())
@@ -62,6 +76,10 @@ impl Machine for Guest {
 
     fn export_state(&mut self) -> Result<Vec<u8>, String> {
         self.0.export_state().map_err(|error| error.to_string())
+    }
+
+    fn snapshot(&mut self) -> Result<Vec<u8>, String> {
+        self.0.snapshot().map_err(|error| error.to_string())
     }
 
     fn import_state(&mut self, _: &mut Host, now: Timestamp, state: Vec<u8>) -> Result<(), String> {

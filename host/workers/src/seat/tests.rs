@@ -2,7 +2,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use super::*;
-use crate::{DhRefusal, LogLevel};
+use crate::{Description, DhRefusal, Frames, LogLevel};
 
 /// Fails where its configuration says: `d` in data, `c` in configure, `r` refuses.
 struct Fragile {
@@ -17,10 +17,19 @@ struct Fragiles {
 }
 
 fn trap(call: &'static str) -> WorkerFault {
-    WorkerFault::Trap { plugin: "fragile".to_owned(), call, detail: String::new() }
+    WorkerFault::Trap { plugin: "fragile".to_owned(), call, detail: String::new(), frames: Frames::default() }
 }
 
 impl Worker for Fragile {
+    fn describe(&mut self) -> Result<Description, WorkerFault> {
+        Err(trap("describe"))
+    }
+    fn self_test(&mut self) -> Result<(), WorkerFault> {
+        Ok(())
+    }
+    fn snapshot(&mut self) -> Result<Vec<u8>, WorkerFault> {
+        Err(trap("snapshot"))
+    }
     fn configure(&mut self, _: Timestamp, config: &[u8]) -> Result<(), WorkerFault> {
         match config {
             b"c" => Err(trap("configure")),
