@@ -10,11 +10,14 @@ mod frames;
 mod line;
 pub mod scale;
 mod seat;
+mod tape;
 
 pub use description::Description;
 pub use frames::Frames;
 pub use line::{MAX_LINE, plain_line};
-pub use seat::{HostMaker, Lost, ReconfigureError, Seat};
+pub use seat::{
+    CommitFault, Committed, HostMaker, Lost, ReconfigureError, RollbackFault, Seat, ShadowVerdict, SwapFault,
+};
 use warren_schemas::Timestamp;
 use warren_schemas::batch::Batch;
 
