@@ -56,8 +56,14 @@ pub(crate) fn check_actions(batch: &Batch) -> Result<(), String> {
 
 /// The functions that were running. What the panic machinery adds on top of them is left out.
 fn frames(error: &wasmtime::Error) -> Frames {
-    const MACHINERY: [&str; 6] =
-        ["__rust", "_R", "rust_", "core::panicking::", "std::panicking::", "std::sys::backtrace::"];
+    const MACHINERY: [&str; 6] = [
+        "__rust",
+        "rust_",
+        "core::option::",
+        "core::panicking::",
+        "std::panicking::",
+        "std::sys::backtrace::",
+    ];
     let frames = error.downcast_ref::<WasmBacktrace>().map_or(&[][..], WasmBacktrace::frames);
     let names = frames.iter().map(|frame| match frame.func_name() {
         Some(name) => plain_line(&format!("{:#}", rustc_demangle::demangle(name))),
