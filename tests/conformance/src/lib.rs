@@ -15,6 +15,8 @@ mod exchange;
 #[cfg(test)]
 mod host;
 #[cfg(test)]
+mod seats;
+#[cfg(test)]
 mod twins;
 #[cfg(test)]
 mod vectors;
