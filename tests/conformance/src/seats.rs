@@ -473,7 +473,7 @@ impl Worker for Stale {
     }
     fn data(&mut self, now: Timestamp, batch: Batch) -> Result<Batch, WorkerFault> {
         self.calls += 1;
-        if self.calls % 4 == 0 {
+        if self.calls.is_multiple_of(4) {
             self.copy = Some(self.worker.snapshot()?);
         }
         self.worker.data(now, batch)
