@@ -11,7 +11,9 @@ use warren_schemas::Timestamp;
 use warren_schemas::batch::Batch;
 use warren_schemas::control::TunnelConfig;
 use warren_tunnel::{Env, Level, StateError, Tunnel};
-use warren_workers::{LogLevel, Worker, WorkerFactory, WorkerFault, WorkerHost, plain_line};
+use warren_workers::{
+    Description, Frames, LogLevel, Worker, WorkerFactory, WorkerFault, WorkerHost, plain_line,
+};
 
 const PLUGIN: &str = concat!("tunnel ", env!("CARGO_PKG_VERSION"), " (native)");
 
@@ -71,7 +73,8 @@ impl NativeWorker {
         call: &'static str,
         run: impl FnOnce(&mut Tunnel, &mut HostEnv) -> T,
     ) -> Result<T, WorkerFault> {
-        let trap = |detail| WorkerFault::Trap { plugin: PLUGIN.to_owned(), call, detail };
+        let frames = Frames::default();
+        let trap = |detail| WorkerFault::Trap { plugin: PLUGIN.to_owned(), call, detail, frames };
         if let Some(died_in) = self.died_in {
             return Err(trap(format!("it is not called again after its fault in {died_in}")));
         }
@@ -96,6 +99,21 @@ fn words(panic: &(dyn Any + Send)) -> String {
 }
 
 impl Worker for NativeWorker {
+    fn describe(&mut self) -> Result<Description, WorkerFault> {
+        self.call("describe", |_, _| Description {
+            name: warren_tunnel::NAME.to_owned(),
+            version: warren_tunnel::VERSION.to_owned(),
+            suites: warren_tunnel::suites().to_vec(),
+            writes_state: warren_tunnel::writes_state(),
+            reads_state: warren_tunnel::reads_state(),
+        })
+    }
+
+    fn self_test(&mut self) -> Result<(), WorkerFault> {
+        let tested = self.call("self-test", |_, _| Tunnel::self_test())?;
+        tested.map_err(|error| WorkerFault::SelfTest { plugin: PLUGIN.to_owned(), detail: error.to_string() })
+    }
+
     fn configure(&mut self, now: Timestamp, config: &[u8]) -> Result<(), WorkerFault> {
         let refused = |detail| WorkerFault::Refused { plugin: PLUGIN.to_owned(), detail };
         let config = TunnelConfig::decode(config).map_err(|error| refused(error.to_string()))?;
@@ -121,6 +139,12 @@ impl Worker for NativeWorker {
         let state = state.map_err(|error| state_fault(call, &error))?;
         self.exported = true;
         Ok(state)
+    }
+
+    fn snapshot(&mut self) -> Result<Vec<u8>, WorkerFault> {
+        let call = "snapshot";
+        let state = self.call(call, |tunnel, _| tunnel.snapshot())?;
+        state.map_err(|error| state_fault(call, &error))
     }
 
     fn import_state(&mut self, now: Timestamp, state: &[u8]) -> Result<(), WorkerFault> {

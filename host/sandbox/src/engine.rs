@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use sha2::{Digest, Sha256};
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig};
 
@@ -11,6 +12,8 @@ use crate::plugin::WasmFactory;
 use crate::ticker::Ticker;
 use crate::{Error, Settings, imports};
 
+/// A machine that does not give address space for so many workers has no room for any.
+const FEWEST: u32 = 16;
 /// Stack of a worker, in bytes.
 const STACK: usize = 512 << 10;
 
@@ -35,7 +38,7 @@ impl Sandbox {
     /// # Errors
     /// When the machine does not allow it: no room for the address space, no thread.
     pub fn new(settings: Settings) -> Result<Self, Error> {
-        let engine = Engine::new(&config(&settings)).map_err(|error| Error::Engine(format!("{error:#}")))?;
+        let engine = engine(&settings)?;
         let mut linker = Linker::new(&engine);
         imports::add(&mut linker).map_err(|error| Error::Engine(format!("{error:#}")))?;
         let ticker = Ticker::spawn(engine.weak(), settings.tick).map_err(Error::Ticker)?;
@@ -49,8 +52,9 @@ impl Sandbox {
         Ok(Self { shared: Arc::new(Shared { engine, linker, settings, ticker, cache }) })
     }
 
-    /// Takes a component as the plugin `name`: compiles it, or finds it compiled, and checks that
-    /// it imports and exports what a tunnel worker does.
+    /// Takes a component as the plugin `name`: compiles it, or finds it compiled, checks that it
+    /// imports and exports what a tunnel worker does, and has it describe itself. Its name for people
+    /// is `name`, the version it says and the start of the bytes' SHA-256.
     ///
     /// # Errors
     /// Says what is wrong with the component.
@@ -58,7 +62,7 @@ impl Sandbox {
         let compiled = self.compile(component);
         let compiled = compiled
             .map_err(|error| Error::Compile { plugin: name.to_owned(), detail: format!("{error:#}") })?;
-        WasmFactory::new(self.clone(), name, &compiled)
+        WasmFactory::new(self.clone(), name, &compiled, Sha256::digest(component).into())
     }
 
     fn compile(&self, component: &[u8]) -> wasmtime::Result<Component> {
@@ -70,13 +74,29 @@ impl Sandbox {
     }
 }
 
-fn config(settings: &Settings) -> Config {
+/// An engine with room for so many workers, or for half, or for half of that: limits on address space
+/// differ from machine to machine, and a node needs few.
+fn engine(settings: &Settings) -> Result<Engine, Error> {
+    let mut instances = settings.instances;
+    loop {
+        match Engine::new(&config(settings, instances)) {
+            Ok(engine) => return Ok(engine),
+            Err(error) if instances / 2 >= FEWEST => {
+                instances /= 2;
+                tracing::warn!(instances, "no address space for more workers: {error:#}");
+            }
+            Err(error) => return Err(Error::Engine(format!("{error:#}"))),
+        }
+    }
+}
+
+fn config(settings: &Settings, instances: u32) -> Config {
     let mut pool = PoolingAllocationConfig::new();
     pool.max_memory_size(settings.memory)
-        .total_component_instances(settings.instances)
-        .total_core_instances(settings.instances.saturating_mul(4))
-        .total_memories(settings.instances)
-        .total_tables(settings.instances.saturating_mul(2))
+        .total_component_instances(instances)
+        .total_core_instances(instances.saturating_mul(4))
+        .total_memories(instances)
+        .total_tables(instances.saturating_mul(2))
         .max_memories_per_component(1)
         .max_tables_per_component(2)
         .max_core_instances_per_component(4);

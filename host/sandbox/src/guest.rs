@@ -28,6 +28,19 @@ pub(crate) struct Budget {
     pub(crate) wall: Duration,
 }
 
+/// Both clocks at a tick, and how much of the wall time since the first is held against the worker.
+#[derive(Clone, Copy)]
+struct Used {
+    cpu_at_start: Duration,
+    wall_at_tick: Duration,
+    wall: Duration,
+}
+
+/// A worker is looked at every few milliseconds while it runs. Between two looks that lie further
+/// apart than this part of its wall time it did not run: the machine was busy, or slept, or the whole
+/// program was stopped. That must not kill it, so no more than this is counted.
+const LONGEST_LOOK: u32 = 4;
+
 /// The store's data.
 pub(crate) struct Guest {
     host: Box<dyn WorkerHost>,
@@ -37,10 +50,10 @@ pub(crate) struct Guest {
     /// The last line it wrote as an error during the running call: a panic's words.
     pub(crate) last_words: Option<String>,
     budget: Budget,
-    /// Both clocks, as they were at the first tick of the running call. Reading them there
-    /// instead of at the call's start keeps two system calls off the way of a cell; the price is
-    /// that up to one tick is not counted.
-    started: Option<(Duration, Duration)>,
+    /// What the running call has used, from its first tick on. Reading the clocks there instead of
+    /// at the call's start keeps two system calls off the way of a cell; the price is that up to one
+    /// tick is not counted.
+    used: Option<Used>,
     now: Timestamp,
     lines_since: Timestamp,
     lines: u32,
@@ -54,7 +67,7 @@ impl Guest {
             stopped: None,
             last_words: None,
             budget: Budget { cpu: Duration::ZERO, wall: Duration::ZERO },
-            started: None,
+            used: None,
             now: Timestamp::default(),
             lines_since: Timestamp::default(),
             lines: 0,
@@ -65,7 +78,7 @@ impl Guest {
     pub(crate) fn begin(&mut self, now: Timestamp, budget: Budget) {
         self.now = now;
         self.budget = budget;
-        self.started = None;
+        self.used = None;
         self.last_words = None;
     }
 
@@ -77,11 +90,12 @@ impl Guest {
     /// The epoch moved while the worker ran.
     pub(crate) fn tick(&mut self) -> UpdateDeadline {
         let (cpu, wall) = (clocks::thread_cpu(), clocks::wall());
-        let (cpu_then, wall_then) = *self.started.get_or_insert((cpu, wall));
-        let spent = [
-            (cpu.saturating_sub(cpu_then), self.budget.cpu),
-            (wall.saturating_sub(wall_then), self.budget.wall),
-        ];
+        let fresh = Used { cpu_at_start: cpu, wall_at_tick: wall, wall: Duration::ZERO };
+        let used = self.used.get_or_insert(fresh);
+        let since = wall.saturating_sub(used.wall_at_tick);
+        used.wall = used.wall.saturating_add(since.min(self.budget.wall / LONGEST_LOOK));
+        used.wall_at_tick = wall;
+        let spent = [(cpu.saturating_sub(used.cpu_at_start), self.budget.cpu), (used.wall, self.budget.wall)];
         for (used, limit) in spent {
             if used > limit {
                 let limit = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);

@@ -11,6 +11,8 @@
 mod cache;
 mod clocks;
 mod engine;
+mod exports;
+mod fault;
 mod guest;
 mod imports;
 mod plugin;
@@ -35,11 +37,13 @@ pub struct Settings {
     /// CPU time that `configure`, `control` and `shutdown` may take.
     pub control_cpu: Duration,
     /// Wall time that any call may take: a machine that is busy with other things must not kill a
-    /// healthy worker, so this is far above the CPU times.
+    /// healthy worker, so this is far above the CPU times, and no single pause counts for more than
+    /// a quarter of it.
     pub wall: Duration,
     /// How often a running call is looked at. A budget can be overrun by two of these.
     pub tick: Duration,
-    /// Workers that can live at once. Each reserves 4 GiB of address space, not of memory.
+    /// Workers that can live at once. Each reserves 4 GiB of address space, not of memory. Where the
+    /// machine does not give that much, it becomes as many as fit.
     pub instances: u32,
     /// Folder of compiled code, made with mode 0700 if need be; none compiles at each start.
     pub cache: Option<PathBuf>,
@@ -53,7 +57,7 @@ impl Default for Settings {
             control_cpu: Duration::from_millis(500),
             wall: Duration::from_secs(1),
             tick: Duration::from_millis(2),
-            instances: 64,
+            instances: 4096,
             cache: None,
         }
     }

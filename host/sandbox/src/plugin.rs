@@ -1,6 +1,6 @@
 //! A component whose world was checked, ready to be instantiated.
 
-use warren_workers::{Worker, WorkerFactory, WorkerFault, WorkerHost};
+use warren_workers::{Description, Worker, WorkerFactory, WorkerFault, WorkerHost};
 use wasmtime::Engine;
 use wasmtime::component::{Component, InstancePre};
 
@@ -18,21 +18,44 @@ const PACKAGE: &str = "warren:worker/";
 #[derive(Clone)]
 pub struct WasmFactory {
     sandbox: Sandbox,
+    /// Name, version and the start of the digest: two builds of one version can be told apart.
     name: String,
+    module: Description,
+    sha256: [u8; 32],
     ready: InstancePre<Guest>,
 }
 
 impl WasmFactory {
     /// Checks names first, for words that help, then types: by linking and by looking at the
-    /// exports of one instance, which is thrown away.
-    pub(crate) fn new(sandbox: Sandbox, name: &str, component: &Component) -> Result<Self, Error> {
+    /// exports of one instance, which describes itself and is thrown away.
+    pub(crate) fn new(
+        sandbox: Sandbox,
+        name: &str,
+        component: &Component,
+        sha256: [u8; 32],
+    ) -> Result<Self, Error> {
         check_names(&sandbox.shared.engine, name, component)?;
         let world = |detail: String| Error::World { plugin: name.to_owned(), detail };
         let ready = sandbox.shared.linker.instantiate_pre(component);
         let ready = ready.map_err(|error| world(format!("{error:#}")))?;
-        let factory = Self { sandbox, name: name.to_owned(), ready };
-        factory.instantiate(Box::new(Nobody)).map_err(|fault| world(fault.to_string()))?;
-        Ok(factory)
+        let first = WasmWorker::new(&sandbox, name, &ready, Box::new(Nobody));
+        let module = first.and_then(|mut worker| worker.describe());
+        let module = module.map_err(|fault| world(fault.to_string()))?;
+        let [a, b, c, d, ..] = sha256;
+        let name = format!("{name} {} ({a:02x}{b:02x}{c:02x}{d:02x})", module.version);
+        Ok(Self { sandbox, name, module, sha256, ready })
+    }
+
+    /// What the module says of itself.
+    #[must_use]
+    pub const fn module(&self) -> &Description {
+        &self.module
+    }
+
+    /// SHA-256 of the component's bytes.
+    #[must_use]
+    pub const fn sha256(&self) -> &[u8; 32] {
+        &self.sha256
     }
 
     fn instantiate(&self, host: Box<dyn WorkerHost>) -> Result<WasmWorker, WorkerFault> {
@@ -78,7 +101,7 @@ fn check_names(engine: &Engine, plugin: &str, component: &Component) -> Result<(
     })
 }
 
-/// The host of the instance that is only looked at; its code is not called.
+/// The host of the instance that only describes itself.
 struct Nobody;
 
 impl WorkerHost for Nobody {

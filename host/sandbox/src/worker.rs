@@ -5,13 +5,14 @@ use std::sync::Arc;
 use warren_schemas::Timestamp;
 use warren_schemas::batch::{Batch, MAX_ANSWER};
 use warren_schemas::state::MAX_STATE;
-use warren_workers::{Worker, WorkerFault, WorkerHost, plain_line};
-use wasmtime::component::{ComponentNamedList, Instance, InstancePre, Lift, Lower, TypedFunc};
+use warren_workers::{Description, Frames, Worker, WorkerFault, WorkerHost, plain_line};
+use wasmtime::component::{ComponentNamedList, InstancePre, Lift, Lower, TypedFunc};
 use wasmtime::{Store, StoreContextMut};
 
 use crate::engine::{Sandbox, Shared};
-use crate::guest::{Budget, Guest, Stop};
-use crate::plugin::MACHINE;
+use crate::exports::{Bytes, Exports, State};
+use crate::fault;
+use crate::guest::{Budget, Guest};
 
 /// Bytes that may come out of an instance at once: the largest answer, and what the canonical ABI
 /// counts beside it.
@@ -19,25 +20,9 @@ const OUT: usize = MAX_ANSWER + 4096;
 /// The same for the call that gives the whole state.
 const STATE_OUT: usize = MAX_STATE + 4096;
 
-/// Bytes of a worker's own words that go into a fault, and from there into the log.
-const WORDS: usize = 2048;
-
 const EXPORT: &str = "export-state";
+const SNAPSHOT: &str = "snapshot";
 const IMPORT: &str = "import-state";
-
-type Bytes = (Vec<u8>,);
-type Done = (Result<(), String>,);
-
-/// The exports of `warren:worker/machine`.
-struct Exports {
-    configure: TypedFunc<(u64, Vec<u8>), Done>,
-    control: TypedFunc<(u64, Vec<u8>), Bytes>,
-    data: TypedFunc<(u64, Vec<u8>), Bytes>,
-    timeout: TypedFunc<(u64,), Bytes>,
-    export_state: TypedFunc<(), (Result<Vec<u8>, String>,)>,
-    import_state: TypedFunc<(u64, Vec<u8>), Done>,
-    shutdown: TypedFunc<(u64, u8), Bytes>,
-}
 
 /// A Wasm instance as a worker. After a fault other than a refused configuration it is dead: its
 /// memory may be in any state, so every further call answers with a fault and runs nothing.
@@ -71,7 +56,8 @@ impl WasmWorker {
             let instance = ready.instantiate(&mut store);
             instance.and_then(|instance| Exports::of(&instance, &mut store))
         };
-        let exports = exports.map_err(|error| fault(plugin, "instantiate", store.data(), &error))?;
+        let exports =
+            exports.map_err(|error| fault::of_error(plugin, "instantiate", store.data(), &error))?;
         Ok(Self { shared, plugin: plugin.to_owned(), store, exports, died_in: None, exported: false })
     }
 
@@ -87,29 +73,60 @@ impl WasmWorker {
         P: ComponentNamedList + Lower,
         R: ComponentNamedList + Lift,
     {
-        if let Some(died_in) = self.died_in {
-            let detail = format!("it is not called again after its fault in {died_in}");
-            return Err(WorkerFault::Trap { plugin: self.plugin.clone(), call, detail });
-        }
-        if self.exported {
-            let detail = "its state has gone to a successor".to_owned();
-            return Err(WorkerFault::Trap { plugin: self.plugin.clone(), call, detail });
+        self.run(call, now, |exports, store| function(exports).call(store, arguments))
+    }
+
+    fn run<R>(
+        &mut self,
+        call: &'static str,
+        now: Timestamp,
+        function: impl FnOnce(&Exports, &mut Store<Guest>) -> wasmtime::Result<R>,
+    ) -> Result<R, WorkerFault> {
+        let over = match self.died_in {
+            Some(died_in) => Some(format!("it is not called again after its fault in {died_in}")),
+            None => self.exported.then(|| "its state has gone to a successor".to_owned()),
+        };
+        if let Some(detail) = over {
+            let (plugin, frames) = (self.plugin.clone(), Frames::default());
+            return Err(WorkerFault::Trap { plugin, call, detail, frames });
         }
         let settings = &self.shared.settings;
         let cpu = if matches!(call, "data" | "timeout") { settings.data_cpu } else { settings.control_cpu };
         self.store.data_mut().begin(now, Budget { cpu, wall: settings.wall });
         self.store.set_epoch_deadline(1);
         let _running = self.shared.ticker.enter();
-        let answer = function(&self.exports).call(&mut self.store, arguments);
-        answer.map_err(|error| {
+        function(&self.exports, &mut self.store).map_err(|error| {
             self.died_in = Some(call);
-            fault(&self.plugin, call, self.store.data(), &error)
+            fault::of_error(&self.plugin, call, self.store.data(), &error)
         })
     }
 
-    fn state_fault(&self, call: &'static str, mut detail: String) -> WorkerFault {
-        detail.truncate(detail.floor_char_boundary(WORDS));
-        WorkerFault::State { plugin: self.plugin.clone(), call, detail }
+    /// `export-state` or `snapshot`.
+    fn state(
+        &mut self,
+        call: &'static str,
+        function: impl FnOnce(&Exports) -> &TypedFunc<(), State>,
+    ) -> Result<Vec<u8>, WorkerFault> {
+        self.store.set_hostcall_fuel(STATE_OUT);
+        let now = self.store.data().now();
+        let answer = self.call(call, function, now, ());
+        self.store.set_hostcall_fuel(OUT);
+        let (state,) = answer?;
+        let state = state.map_err(|detail| self.state_fault(call, &detail))?;
+        if state.len() > MAX_STATE {
+            let detail = format!("a state of {} bytes, {MAX_STATE} allowed", state.len());
+            return Err(self.bad_answer(call, detail));
+        }
+        Ok(state)
+    }
+
+    fn state_fault(&self, call: &'static str, detail: &str) -> WorkerFault {
+        WorkerFault::State { plugin: self.plugin.clone(), call, detail: fault::words(detail) }
+    }
+
+    fn bad_answer(&mut self, call: &'static str, detail: String) -> WorkerFault {
+        self.died_in = Some(call);
+        WorkerFault::Answer { plugin: self.plugin.clone(), call, detail }
     }
 
     fn batch(
@@ -118,60 +135,28 @@ impl WasmWorker {
         answer: Result<Bytes, WorkerFault>,
     ) -> Result<Batch, WorkerFault> {
         let (bytes,) = answer?;
-        Batch::from_worker(bytes).map_err(|error| {
-            self.died_in = Some(call);
-            WorkerFault::Answer { plugin: self.plugin.clone(), call, detail: error.to_string() }
-        })
-    }
-}
-
-impl Exports {
-    fn of(instance: &Instance, store: &mut Store<Guest>) -> wasmtime::Result<Self> {
-        let missing = |name: &str| wasmtime::Error::msg(format!("it does not export {name}"));
-        let machine = instance.get_export_index(&mut *store, None, MACHINE);
-        let machine = machine.ok_or_else(|| missing(MACHINE))?;
-        let mut index = |name: &str| {
-            instance.get_export_index(&mut *store, Some(&machine), name).ok_or_else(|| missing(name))
-        };
-        let (configure, control, data) = (index("configure")?, index("control")?, index("data")?);
-        let (timeout, shutdown) = (index("timeout")?, index("shutdown")?);
-        let (export_state, import_state) = (index("export-state")?, index("import-state")?);
-        Ok(Self {
-            configure: instance.get_typed_func(&mut *store, configure)?,
-            control: instance.get_typed_func(&mut *store, control)?,
-            data: instance.get_typed_func(&mut *store, data)?,
-            timeout: instance.get_typed_func(&mut *store, timeout)?,
-            export_state: instance.get_typed_func(&mut *store, export_state)?,
-            import_state: instance.get_typed_func(&mut *store, import_state)?,
-            shutdown: instance.get_typed_func(&mut *store, shutdown)?,
-        })
-    }
-}
-
-/// What an error of a call means.
-fn fault(plugin: &str, call: &'static str, guest: &Guest, error: &wasmtime::Error) -> WorkerFault {
-    let plugin = plugin.to_owned();
-    match guest.stopped {
-        Some(Stop::Deadline(limit_ms)) => WorkerFault::Deadline { plugin, call, limit_ms },
-        Some(Stop::Memory) => WorkerFault::Memory { plugin, call, limit: guest.memory },
-        None => {
-            let cause = format!("{:#}", error.root_cause());
-            if cause.contains("fuel allocated for hostcalls") {
-                let most = if call == EXPORT { MAX_STATE } else { MAX_ANSWER };
-                let detail = format!("more than {most} bytes at once");
-                return WorkerFault::Answer { plugin, call, detail };
-            }
-            let mut detail = match &guest.last_words {
-                Some(words) => format!("{cause}; its last words: {words}"),
-                None => cause,
-            };
-            detail.truncate(detail.floor_char_boundary(WORDS));
-            WorkerFault::Trap { plugin, call, detail }
-        }
+        let batch = Batch::from_worker(bytes).map_err(|error| error.to_string());
+        let checked = batch.and_then(|batch| fault::check_actions(&batch).map(|()| batch));
+        checked.map_err(|detail| self.bad_answer(call, detail))
     }
 }
 
 impl Worker for WasmWorker {
+    fn describe(&mut self) -> Result<Description, WorkerFault> {
+        let now = self.store.data().now();
+        let (described,) = self.call("describe", |exports| &exports.describe, now, ())?;
+        Description::from(described).from_worker().map_err(|detail| self.bad_answer("describe", detail))
+    }
+
+    fn self_test(&mut self) -> Result<(), WorkerFault> {
+        let now = self.store.data().now();
+        let (tested,) = self.call("self-test", |exports| &exports.self_test, now, ())?;
+        tested.map_err(|detail| WorkerFault::SelfTest {
+            plugin: self.plugin.clone(),
+            detail: plain_line(&detail),
+        })
+    }
+
     fn configure(&mut self, now: Timestamp, config: &[u8]) -> Result<(), WorkerFault> {
         let arguments = (now.as_micros(), config.to_vec());
         let (answer,) = self.call("configure", |exports| &exports.configure, now, arguments)?;
@@ -199,25 +184,22 @@ impl Worker for WasmWorker {
     }
 
     fn export_state(&mut self) -> Result<Vec<u8>, WorkerFault> {
-        self.store.set_hostcall_fuel(STATE_OUT);
-        let now = self.store.data().now();
-        let answer = self.call(EXPORT, |exports| &exports.export_state, now, ());
-        self.store.set_hostcall_fuel(OUT);
-        let (state,) = answer?;
-        let state = state.map_err(|detail| self.state_fault(EXPORT, detail))?;
-        if state.len() > MAX_STATE {
-            self.died_in = Some(EXPORT);
-            let detail = format!("a state of {} bytes, {MAX_STATE} allowed", state.len());
-            return Err(WorkerFault::Answer { plugin: self.plugin.clone(), call: EXPORT, detail });
-        }
+        let state = self.state(EXPORT, |exports| &exports.export_state)?;
         self.exported = true;
         Ok(state)
     }
 
+    fn snapshot(&mut self) -> Result<Vec<u8>, WorkerFault> {
+        self.state(SNAPSHOT, |exports| &exports.snapshot)
+    }
+
     fn import_state(&mut self, now: Timestamp, state: &[u8]) -> Result<(), WorkerFault> {
-        let arguments = (now.as_micros(), state.to_vec());
-        let (answer,) = self.call(IMPORT, |exports| &exports.import_state, now, arguments)?;
-        answer.map_err(|detail| self.state_fault(IMPORT, detail))
+        // Lent, not copied: a copy on this side would be freed with its secrets in it.
+        let (answer,) = self.run(IMPORT, now, |exports, store| {
+            exports.import_state.typed(&*store)?.call(store, (now.as_micros(), state))
+        })?;
+        let answer: Result<(), String> = answer;
+        answer.map_err(|detail| self.state_fault(IMPORT, &detail))
     }
 
     fn shutdown(&mut self, now: Timestamp, reason: u8) -> Result<Batch, WorkerFault> {

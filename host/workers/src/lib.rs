@@ -5,12 +5,19 @@
 //! instance (`host/sandbox`) from the same code linked natively. Not here: wasmtime, sockets,
 //! threads (`host/core` runs the loop). Does no I/O.
 
+mod description;
+mod frames;
 mod line;
 pub mod scale;
 mod seat;
+mod tape;
 
+pub use description::Description;
+pub use frames::Frames;
 pub use line::{MAX_LINE, plain_line};
-pub use seat::{HostMaker, Lost, ReconfigureError, Seat};
+pub use seat::{
+    CommitFault, Committed, HostMaker, Lost, ReconfigureError, RollbackFault, Seat, ShadowVerdict, SwapFault,
+};
 use warren_schemas::Timestamp;
 use warren_schemas::batch::Batch;
 
@@ -59,7 +66,7 @@ pub trait WorkerHost: Send {
 #[derive(Debug, thiserror::Error)]
 pub enum WorkerFault {
     /// It trapped (a panic, an illegal memory access, a stack overflow) or was dead already.
-    #[error("{plugin} trapped in {call}: {detail}")]
+    #[error("{plugin} trapped in {call}: {detail}{frames}")]
     Trap {
         /// Which plugin.
         plugin: String,
@@ -67,9 +74,11 @@ pub enum WorkerFault {
         call: &'static str,
         /// wasmtime's or the guest's own words.
         detail: String,
+        /// Where it stood.
+        frames: Frames,
     },
     /// It ran longer than its budget.
-    #[error("{plugin} was stopped in {call} after its limit of {limit_ms} ms")]
+    #[error("{plugin} was stopped in {call} after its limit of {limit_ms} ms{frames}")]
     Deadline {
         /// Which plugin.
         plugin: String,
@@ -77,9 +86,11 @@ pub enum WorkerFault {
         call: &'static str,
         /// The budget that ran out, in milliseconds.
         limit_ms: u64,
+        /// Where it stood.
+        frames: Frames,
     },
     /// It asked for more memory than it may have.
-    #[error("{plugin} asked in {call} for more than its memory limit of {limit} bytes")]
+    #[error("{plugin} asked in {call} for more than its memory limit of {limit} bytes{frames}")]
     Memory {
         /// Which plugin.
         plugin: String,
@@ -87,6 +98,8 @@ pub enum WorkerFault {
         call: &'static str,
         /// Bytes it may have.
         limit: usize,
+        /// Where it stood.
+        frames: Frames,
     },
     /// What it returned is not a batch, or too large.
     #[error("{plugin} gave a bad answer in {call}: {detail}")]
@@ -98,12 +111,28 @@ pub enum WorkerFault {
         /// What is wrong with it.
         detail: String,
     },
+    /// Somebody who may ordered its end.
+    #[error("{plugin} was dropped by order: {reason}")]
+    Killed {
+        /// Which plugin.
+        plugin: String,
+        /// Why.
+        reason: String,
+    },
+    /// It computed a known answer wrongly: it must not see a cell.
+    #[error("{plugin} failed its self-test: {detail}")]
+    SelfTest {
+        /// Which plugin.
+        plugin: String,
+        /// The plugin's own words.
+        detail: String,
+    },
     /// It gave no state, or did not take one.
     #[error("{plugin} refused in {call}: {detail}")]
     State {
         /// Which plugin.
         plugin: String,
-        /// `export-state` or `import-state`.
+        /// `export-state`, `snapshot` or `import-state`.
         call: &'static str,
         /// The plugin's own words.
         detail: String,
@@ -123,6 +152,18 @@ pub enum WorkerFault {
 /// After a [`WorkerFault`] other than [`WorkerFault::Refused`] and [`WorkerFault::State`] the worker
 /// must be dropped; a further call answers with a fault.
 pub trait Worker: Send {
+    /// What its module says of itself; the same for every worker of a module, at any time.
+    ///
+    /// # Errors
+    /// When the worker fails, or says more than [`Description`] may hold.
+    fn describe(&mut self) -> Result<Description, WorkerFault>;
+
+    /// Computes known answers with the code that works later. Call it once, before `configure`.
+    ///
+    /// # Errors
+    /// [`WorkerFault::SelfTest`] when an answer came out wrong; any other when it fails.
+    fn self_test(&mut self) -> Result<(), WorkerFault>;
+
     /// Takes an encoded `TunnelConfig`.
     ///
     /// # Errors
@@ -154,6 +195,14 @@ pub trait Worker: Send {
     /// # Errors
     /// [`WorkerFault::State`] when it cannot, and goes on as it was; any other when it fails.
     fn export_state(&mut self) -> Result<Vec<u8>, WorkerFault>;
+
+    /// A copy of the state, while the worker goes on. It is for a shadow only: a worker that was given
+    /// it answers to be compared and never acts, or counters would be used twice under one key. Bytes
+    /// as of [`export_state`](Self::export_state): wipe them after use.
+    ///
+    /// # Errors
+    /// [`WorkerFault::State`] when it cannot, and goes on as it was; any other when it fails.
+    fn snapshot(&mut self) -> Result<Vec<u8>, WorkerFault>;
 
     /// Goes on with the state of a predecessor. The worker was configured and did nothing yet.
     ///

@@ -1,4 +1,12 @@
 //! A place in the pool: one worker, and another when that one fails.
+//!
+//! A seat is for one worker at a time. Draining (a module that cannot read the state takes new circuits
+//! while the old one keeps its own) needs two seats with two worker indices: link ids carry the index
+//! and circuit handles count up in each worker, so one index cannot be shared. The seat's part in it is
+//! [`Seat::retire`].
+
+mod shadow;
+mod swap;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,7 +14,12 @@ use std::time::Duration;
 use warren_schemas::Timestamp;
 use warren_schemas::batch::Batch;
 
-use crate::{Worker, WorkerFactory, WorkerFault, WorkerHost};
+use crate::tape::{Tap, Tape};
+use crate::{Description, Worker, WorkerFactory, WorkerFault, WorkerHost, plain_line};
+
+pub use shadow::ShadowVerdict;
+pub use swap::{CommitFault, Committed, RollbackFault, SwapFault};
+use swap::{Following, Successor};
 
 /// Makes the host of each worker that takes the seat.
 pub type HostMaker = Box<dyn Fn() -> Box<dyn WorkerHost> + Send>;
@@ -17,6 +30,10 @@ const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 /// A worker that lived this long failed for a reason of its own: its replacement comes at once.
 const SETTLED: Duration = Duration::from_secs(60);
+/// Failures in a row after which a module is quarantined: it is tried every five seconds, loudly.
+const QUARANTINE: u32 = 8;
+/// The same while there is a module to go back to, which costs nobody anything.
+const PROBATION: u32 = 3;
 
 /// The call was not answered, because the worker failed or there is none right now.
 #[derive(Debug)]
@@ -39,12 +56,60 @@ pub enum ReconfigureError {
     Lost(Lost),
 }
 
-/// One worker and how to replace it. Owned and called by one thread, with its clock as argument.
+/// What a worker is asked to do and to be followed in.
+#[derive(Clone)]
+enum Call<'a> {
+    Control(&'a [u8]),
+    Data(Batch),
+    Timeout,
+}
+
+impl Call<'_> {
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Control(_) => "control",
+            Self::Data(_) => "data",
+            Self::Timeout => "timeout",
+        }
+    }
+
+    fn run(self, worker: &mut dyn Worker, now: Timestamp) -> Result<Batch, WorkerFault> {
+        match self {
+            Self::Control(request) => worker.control(now, request),
+            Self::Data(batch) => worker.data(now, batch),
+            Self::Timeout => worker.timeout(now),
+        }
+    }
+}
+
+/// A worker that acts, or is ready to.
+struct Live {
+    worker: Box<dyn Worker>,
+    module: Description,
+    /// What its host gives it, while it is followed.
+    tape: Tape,
+}
+
+/// Why a module does not have the seat, or should not.
+struct Quarantine {
+    words: String,
+    /// The module before it has the seat again.
+    taken_back: bool,
+}
+
+/// One worker, how to replace it when it failed and how to exchange its module while it runs. Owned
+/// and called by one thread, with its clock as argument.
 pub struct Seat {
     factory: Arc<dyn WorkerFactory>,
+    /// Who had the seat before the last swap.
+    previous: Option<Arc<dyn WorkerFactory>>,
     hosts: HostMaker,
     config: Vec<u8>,
-    worker: Option<Box<dyn Worker>>,
+    live: Option<Live>,
+    successor: Option<Successor>,
+    following: Following,
+    quarantine: Option<Quarantine>,
+    retired: bool,
     seated_at: Timestamp,
     /// Faults in a row, each within [`SETTLED`] of the one before.
     failures: u32,
@@ -59,9 +124,14 @@ impl Seat {
     pub fn new(factory: Arc<dyn WorkerFactory>, hosts: HostMaker, config: Vec<u8>) -> Self {
         Self {
             factory,
+            previous: None,
             hosts,
             config,
-            worker: None,
+            live: None,
+            successor: None,
+            following: Following::Nobody,
+            quarantine: None,
+            retired: false,
             seated_at: Timestamp::default(),
             failures: 0,
             retry_at: Timestamp::default(),
@@ -69,13 +139,17 @@ impl Seat {
         }
     }
 
-    /// Fills the seat now, so that a plugin or configuration that cannot work is found out at once.
+    /// Fills the seat now, and has the worker prove itself by its self-test, so that a plugin or
+    /// configuration that cannot work is found out at once.
     ///
     /// # Errors
     /// What the worker did instead of starting.
     pub fn start(&mut self, now: Timestamp) -> Result<(), WorkerFault> {
-        if self.worker.is_none() {
-            self.worker = Some(self.spawn(now)?);
+        if self.live.is_none() {
+            let factory = Arc::clone(&self.factory);
+            let mut live = self.spawn(&factory)?;
+            live.worker.self_test()?;
+            self.live = Some(self.configured(now, live)?);
         }
         Ok(())
     }
@@ -92,15 +166,51 @@ impl Seat {
         self.factory.name()
     }
 
+    /// What the worker's module says of itself; none while the seat is empty.
+    #[must_use]
+    pub fn module(&self) -> Option<&Description> {
+        self.live.as_ref().map(|live| &live.module)
+    }
+
+    /// Whether no worker has the seat right now.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.live.is_none()
+    }
+
+    /// Why a module is quarantined, with the plugin, the call and the limit of its last fault: the one
+    /// in the seat, which is tried every five seconds, or the one that lost it to the module before. It
+    /// is forgotten when the worker has lived for a minute, and by the next commit.
+    #[must_use]
+    pub fn quarantined(&self) -> Option<&str> {
+        self.quarantine.as_ref().map(|quarantine| quarantine.words.as_str())
+    }
+
+    /// From now on a worker that fails is not replaced: the seat is being drained.
+    pub fn retire(&mut self) {
+        self.retired = true;
+        self.abandon();
+    }
+
+    /// Drops the worker now, by an operator's order; another takes the seat at the next call. None
+    /// when the seat was empty. Does not count towards quarantine: the module did nothing wrong.
+    pub fn kill(&mut self, now: Timestamp, reason: &str) -> Option<Lost> {
+        self.live.take()?;
+        let fault =
+            WorkerFault::Killed { plugin: self.factory.name().to_owned(), reason: plain_line(reason) };
+        Some(self.vacate(now, fault))
+    }
+
     /// Changes the configuration of this worker and of those after it.
     ///
     /// # Errors
     /// When the worker refuses it or fails; the configuration stays the one it was.
     pub fn configure(&mut self, now: Timestamp, config: Vec<u8>) -> Result<(), ReconfigureError> {
-        let worker = self.seated(now).map_err(ReconfigureError::Lost)?;
-        match worker.configure(now, &config) {
+        let live = self.seated(now).map_err(ReconfigureError::Lost)?;
+        match live.worker.configure(now, &config) {
             Ok(()) => {
                 self.config = config;
+                self.configure_others(now);
                 Ok(())
             }
             Err(refused @ WorkerFault::Refused { .. }) => Err(ReconfigureError::Refused(refused)),
@@ -113,7 +223,7 @@ impl Seat {
     /// # Errors
     /// When the worker is lost.
     pub fn control(&mut self, now: Timestamp, request: &[u8]) -> Result<Batch, Lost> {
-        self.call(now, |worker| worker.control(now, request))
+        self.call(now, Call::Control(request))
     }
 
     /// [`Worker::data`].
@@ -121,7 +231,7 @@ impl Seat {
     /// # Errors
     /// When the worker is lost, and the batch with it.
     pub fn data(&mut self, now: Timestamp, batch: Batch) -> Result<Batch, Lost> {
-        self.call(now, |worker| worker.data(now, batch))
+        self.call(now, Call::Data(batch))
     }
 
     /// [`Worker::timeout`].
@@ -129,7 +239,7 @@ impl Seat {
     /// # Errors
     /// When the worker is lost.
     pub fn timeout(&mut self, now: Timestamp) -> Result<Batch, Lost> {
-        self.call(now, |worker| worker.timeout(now))
+        self.call(now, Call::Timeout)
     }
 
     /// [`Worker::shutdown`], exactly once: the seat is given up, whatever the worker does. None
@@ -138,54 +248,135 @@ impl Seat {
     /// # Errors
     /// When the worker fails instead of saying goodbye.
     pub fn shutdown(mut self, now: Timestamp, reason: u8) -> Result<Option<Batch>, WorkerFault> {
-        self.worker.take().map(|mut worker| worker.shutdown(now, reason)).transpose()
+        self.live.take().map(|mut live| live.worker.shutdown(now, reason)).transpose()
     }
 
-    fn call(
-        &mut self,
-        now: Timestamp,
-        run: impl FnOnce(&mut dyn Worker) -> Result<Batch, WorkerFault>,
-    ) -> Result<Batch, Lost> {
-        let worker = self.seated(now)?;
-        run(worker).map_err(|fault| self.failed(now, fault))
+    fn call(&mut self, now: Timestamp, call: Call<'_>) -> Result<Batch, Lost> {
+        let followed = matches!(self.following, Following::Running(_)).then(|| call.clone());
+        let live = self.seated(now)?;
+        if followed.is_some() {
+            live.tape.begin();
+        }
+        let answer = call.run(live.worker.as_mut(), now).map_err(|fault| self.failed(now, fault))?;
+        if let Some(call) = followed {
+            self.follow(now, call, &answer);
+        }
+        if self.quarantine.is_some() {
+            self.forgive(now);
+        }
+        Ok(answer)
+    }
+
+    fn follow(&mut self, now: Timestamp, call: Call<'_>, answer: &Batch) {
+        let Following::Running(shadow) = &mut self.following else { return };
+        match shadow.follow(now, call, answer) {
+            Ok(()) => {
+                let verdict = shadow.verdict();
+                if matches!(verdict, ShadowVerdict::Agreed { .. }) {
+                    self.following = Following::Over(verdict);
+                }
+            }
+            Err(reason) => self.end_shadow(reason),
+        }
     }
 
     /// The worker, a new one if the old one failed and the wait is over.
-    fn seated(&mut self, now: Timestamp) -> Result<&mut dyn Worker, Lost> {
-        let worker = match self.worker.take() {
-            Some(worker) => worker,
+    fn seated(&mut self, now: Timestamp) -> Result<&mut Live, Lost> {
+        let live = match self.live.take() {
+            Some(live) => live,
             None if now < self.retry_at => return Err(Lost { fault: None, wake_at: self.retry_at }),
-            None => match self.spawn(now) {
-                Ok(worker) => worker,
-                Err(fault) => {
-                    let wake_at = self.failed(now, fault).wake_at;
-                    return Err(Lost { fault: None, wake_at });
+            None => {
+                let factory = Arc::clone(&self.factory);
+                match self.spawn(&factory).and_then(|live| self.configured(now, live)) {
+                    Ok(live) => live,
+                    Err(fault) => {
+                        let wake_at = self.failed(now, fault).wake_at;
+                        return Err(Lost { fault: None, wake_at });
+                    }
                 }
-            },
+            }
         };
-        Ok(self.worker.insert(worker).as_mut())
+        Ok(self.live.insert(live))
     }
 
-    fn spawn(&mut self, now: Timestamp) -> Result<Box<dyn Worker>, WorkerFault> {
-        let mut worker = self.factory.spawn((self.hosts)())?;
-        worker.configure(now, &self.config)?;
+    fn spawn(&self, factory: &Arc<dyn WorkerFactory>) -> Result<Live, WorkerFault> {
+        let tape = Tape::default();
+        let mut worker = factory.spawn(Box::new(Tap { host: (self.hosts)(), tape: tape.clone() }))?;
+        let module = worker.describe()?;
+        Ok(Live { worker, module, tape })
+    }
+
+    fn configured(&mut self, now: Timestamp, mut live: Live) -> Result<Live, WorkerFault> {
+        live.worker.configure(now, &self.config)?;
         self.seated_at = now;
-        Ok(worker)
+        Ok(live)
     }
 
     /// Gives the failed worker up, and a new one the seat if none failed lately.
     fn failed(&mut self, now: Timestamp, fault: WorkerFault) -> Lost {
-        tracing::error!(plugin = self.factory.name(), restarts = self.restarts, "{fault}");
-        let lived = self.worker.take().map(|_| now.since(self.seated_at));
+        let lived = self.live.take().map(|_| now.since(self.seated_at));
         if lived.is_some_and(|lived| lived >= SETTLED) {
             self.failures = 0;
         }
-        self.restarts += 1;
         self.failures = self.failures.saturating_add(1);
         let doubled = FIRST_WAIT.saturating_mul(1 << self.failures.saturating_sub(2).min(10));
         let wait = if self.failures == 1 { Duration::ZERO } else { doubled.min(LONGEST_WAIT) };
-        self.retry_at = now.after(wait);
+        let quarantined = self.judge(&fault);
+        let wait = if quarantined { Duration::ZERO } else { wait };
+        self.give_up(now.after(wait), fault)
+    }
+
+    /// The seat is empty for a reason that is not held against its module.
+    fn vacate(&mut self, now: Timestamp, fault: WorkerFault) -> Lost {
+        self.give_up(now, fault)
+    }
+
+    fn give_up(&mut self, retry_at: Timestamp, fault: WorkerFault) -> Lost {
+        tracing::error!(plugin = self.factory.name(), restarts = self.restarts, "{fault}");
+        if matches!(self.following, Following::Running(_)) {
+            self.end_shadow("the worker that it followed was lost".to_owned());
+        }
+        self.restarts += 1;
+        self.retry_at = if self.retired { Timestamp::from_micros(u64::MAX) } else { retry_at };
         Lost { fault: Some(fault), wake_at: self.retry_at }
+    }
+
+    /// Quarantines a module that failed too often; answers whether the one before it has the seat back.
+    fn judge(&mut self, fault: &WorkerFault) -> bool {
+        let allowed = if self.previous.is_some() { PROBATION } else { QUARANTINE };
+        if self.failures < allowed {
+            return false;
+        }
+        let (name, failures) = (self.factory.name(), self.failures);
+        let words = format!("{name} is quarantined after {failures} failures in a row; the last: {fault}");
+        let Some(previous) = self.previous.take() else {
+            tracing::error!("{words}");
+            self.quarantine = Some(Quarantine { words, taken_back: false });
+            return false;
+        };
+        let words = format!("{words}; {} has the seat back", previous.name());
+        tracing::error!("{words}");
+        self.factory = previous;
+        self.failures = 0;
+        self.quarantine = Some(Quarantine { words, taken_back: true });
+        true
+    }
+
+    /// A worker that has lived long enough clears its module.
+    fn forgive(&mut self, now: Timestamp) {
+        let settled = now.since(self.seated_at) >= SETTLED;
+        if settled && self.quarantine.as_ref().is_some_and(|quarantine| !quarantine.taken_back) {
+            self.quarantine = None;
+            self.failures = 0;
+        }
+    }
+
+    /// Another module has the seat: what the one before did is not held against it.
+    fn trust_anew(&mut self, now: Timestamp) {
+        self.seated_at = now;
+        self.failures = 0;
+        self.quarantine = None;
+        self.retry_at = now;
     }
 }
 

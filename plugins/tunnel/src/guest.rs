@@ -3,7 +3,7 @@
 use warren_schemas::Timestamp;
 use warren_schemas::batch::Batch;
 use warren_schemas::control::TunnelConfig;
-use warren_sdk::{Host, Machine};
+use warren_sdk::{Description, Host, Machine};
 
 use crate::{Env, Level, Tunnel};
 
@@ -36,6 +36,20 @@ impl Env for Host {
 }
 
 impl Machine for Guest {
+    fn describe() -> Description {
+        Description {
+            name: crate::NAME.to_owned(),
+            version: crate::VERSION.to_owned(),
+            suites: crate::suites().to_vec(),
+            writes_state: crate::writes_state(),
+            reads_state: crate::reads_state(),
+        }
+    }
+
+    fn self_test(&mut self, _: &mut Host) -> Result<(), String> {
+        Tunnel::self_test().map_err(|error| error.to_string())
+    }
+
     fn configure(&mut self, _: &mut Host, now: Timestamp, config: &[u8]) -> Result<(), String> {
         let config = TunnelConfig::decode(config).map_err(|error| error.to_string())?;
         self.0.configure(now, config).map_err(|error| error.to_string())
@@ -64,9 +78,17 @@ impl Machine for Guest {
         self.0.export_state().map_err(|error| error.to_string())
     }
 
+    fn snapshot(&mut self) -> Result<Vec<u8>, String> {
+        self.0.snapshot().map_err(|error| error.to_string())
+    }
+
     fn import_state(&mut self, _: &mut Host, now: Timestamp, state: Vec<u8>) -> Result<(), String> {
-        let state = zeroize::Zeroizing::new(state);
-        self.0.import_state(now, &state).map_err(|error| error.to_string())
+        let taken = self.0.import_state(now, &state).map_err(|error| error.to_string());
+        // At the speed of memory, which zeroizing a byte at a time is not: cells wait meanwhile.
+        let mut state = state;
+        state.fill(0);
+        std::hint::black_box(state.as_slice());
+        taken
     }
 
     fn shutdown(&mut self, host: &mut Host, now: Timestamp, reason: u8) -> Vec<u8> {

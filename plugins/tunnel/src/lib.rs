@@ -8,6 +8,7 @@
 
 mod bucket;
 mod circuit;
+mod describe;
 mod env;
 #[cfg(all(target_arch = "wasm32", feature = "guest"))]
 mod guest;
@@ -37,6 +38,7 @@ pub mod testing;
 #[cfg(any(test, feature = "probe"))]
 pub mod vectors;
 
+pub use describe::{NAME, SelfTestError, VERSION, reads_state, writes_state};
 pub use env::{Env, Level};
 pub use machine::{ConfigError, StateError, Tunnel};
 pub use ntor::suites;

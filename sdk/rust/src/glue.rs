@@ -19,7 +19,7 @@ pub mod bindings {
     });
 }
 
-pub use bindings::exports::warren::worker::machine::Guest;
+pub use bindings::exports::warren::worker::machine::{Description, Guest};
 
 /// The machine, and a panic hook that writes file, line and words to the log before the trap.
 #[must_use]
@@ -29,6 +29,13 @@ pub fn begin<M: Default>() -> RefCell<M> {
         Host::of_this_worker().log(Level::Error, &line);
     }));
     RefCell::new(M::default())
+}
+
+/// The contract's words for a description.
+#[must_use]
+pub fn description(description: crate::Description) -> Description {
+    let crate::Description { name, version, suites, writes_state, reads_state } = description;
+    Description { name, version, suites, writes_state, reads_state }
 }
 
 /// The contract's time.

@@ -6,13 +6,16 @@
 //! does no I/O, and outside `wasm32` the macro expands to nothing.
 //!
 //! ```
-//! use warren_sdk::{Host, Machine};
+//! use warren_sdk::{Description, Host, Machine};
 //! use warren_sdk::schemas::{Timestamp, batch::Batch};
 //!
 //! #[derive(Default)]
 //! struct Quiet;
 //!
 //! impl Machine for Quiet {
+//!     fn describe() -> Description {
+//!         Description::new("quiet", "0.1.0")
+//!     }
 //!     fn configure(&mut self, _: &mut Host, _: Timestamp, _: &[u8]) -> Result<(), String> {
 //!         Ok(())
 //!     }
@@ -33,10 +36,12 @@
 //! warren_sdk::worker!(Quiet);
 //! ```
 
+mod description;
 #[cfg(target_arch = "wasm32")]
 pub mod glue;
 mod host;
 
+pub use description::Description;
 pub use host::{Host, Level, Refusal};
 pub use warren_schemas as schemas;
 use warren_schemas::Timestamp;
@@ -44,6 +49,18 @@ use warren_schemas::Timestamp;
 /// A worker: the verbs of `wit/worker.wit` on a value of its own. Time is an argument and never
 /// goes back; each `Vec<u8>` returned is an encoded batch.
 pub trait Machine: Default + 'static {
+    /// What this module says of itself; the same at any time.
+    fn describe() -> Description;
+
+    /// Computes known answers with the code that works later. Called in a fresh instance before
+    /// `configure`. A machine that has nothing to compute need not implement it.
+    ///
+    /// # Errors
+    /// Says which answer came out wrong.
+    fn self_test(&mut self, _host: &mut Host) -> Result<(), String> {
+        Ok(())
+    }
+
     /// Takes its configuration; called first, and again whenever that changes.
     ///
     /// # Errors
@@ -65,6 +82,14 @@ pub trait Machine: Default + 'static {
     /// Says why there is none; so does every machine that does not implement it.
     fn export_state(&mut self) -> Result<Vec<u8>, String> {
         Err("this worker does not export its state".to_owned())
+    }
+
+    /// A copy of the state for a shadow that never acts, while this machine goes on.
+    ///
+    /// # Errors
+    /// Says why there is none; so does every machine that does not implement it.
+    fn snapshot(&mut self) -> Result<Vec<u8>, String> {
+        Err("this worker gives no copy of its state".to_owned())
     }
 
     /// Takes over the state of a predecessor.
@@ -98,6 +123,12 @@ macro_rules! worker {
             }
 
             impl $crate::glue::Guest for Exports {
+                fn describe() -> $crate::glue::Description {
+                    $crate::glue::description(<$machine as $crate::Machine>::describe())
+                }
+                fn self_test() -> ::std::result::Result<(), ::std::string::String> {
+                    with(|machine, host| $crate::Machine::self_test(machine, host))
+                }
                 fn configure(
                     now: u64,
                     config: ::std::vec::Vec<u8>,
@@ -119,6 +150,9 @@ macro_rules! worker {
                 }
                 fn export_state() -> ::std::result::Result<::std::vec::Vec<u8>, ::std::string::String> {
                     with(|machine, _| $crate::Machine::export_state(machine))
+                }
+                fn snapshot() -> ::std::result::Result<::std::vec::Vec<u8>, ::std::string::String> {
+                    with(|machine, _| $crate::Machine::snapshot(machine))
                 }
                 fn import_state(
                     now: u64,

@@ -1,4 +1,6 @@
-use std::sync::Arc;
+use std::hint::black_box;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, Barrier};
 use std::time::Duration;
 use std::{fs, io};
 
@@ -9,7 +11,7 @@ use warren_schemas::batch::{Batch, MAX_SLOTS, SlotKind};
 use warren_schemas::{CircuitHandle, Timestamp};
 use warren_workers::{LogLevel, Seat, Worker, WorkerFault};
 
-use crate::host::{Asked, SeededHost, factory, settings};
+use crate::host::{Asked, Seeded, SeededHost, factory, settings};
 
 const NOW: Timestamp = Timestamp::from_micros(1_700_000_000_000_000);
 
@@ -64,6 +66,7 @@ fn a_loop_ends_by_cpu_time() {
     let (mut worker, _) = rogue(settings(), Behaviour::LoopInData, b"");
     let fault = worker.data(NOW, full()).unwrap_err();
     assert!(matches!(fault, WorkerFault::Deadline { call: "data", limit_ms: 50, .. }), "{fault}");
+    assert!(fault.to_string().contains("limit of 50 ms; it was in rogue::spin"), "{fault}");
     assert_dead(worker.as_mut());
 }
 
@@ -93,7 +96,10 @@ fn a_panic_says_where_and_ends_the_worker() {
     let fault = worker.data(NOW, full()).unwrap_err();
     assert!(matches!(fault, WorkerFault::Trap { call: "data", .. }), "{fault}");
     let text = fault.to_string();
+    assert!(text.starts_with("rogue 1 (") && text.contains("trapped in data"), "{text}");
     assert!(text.contains("rogue.rs:") && text.contains("data call 2"), "{text}");
+    // Where it stood: by name, and without the panic's own machinery.
+    assert!(text.contains("; it was in rogue::give_up, called by "), "{text}");
     let record = host.record();
     let record = record.lock().unwrap();
     let logged = record
@@ -104,10 +110,87 @@ fn a_panic_says_where_and_ends_the_worker() {
 }
 
 #[test]
+fn a_trap_at_a_cell_takes_its_batch_with_it() {
+    let (mut worker, _) = rogue(settings(), Behaviour::TrapAtCell, &[100]);
+    assert_eq!(worker.data(NOW, full()).unwrap().slot_count(), MAX_SLOTS);
+    let fault = worker.data(NOW, full()).unwrap_err();
+    assert!(fault.to_string().contains("cell 100"), "{fault}");
+    assert_dead(worker.as_mut());
+}
+
+/// One worker spins until its budget ends; another on another thread, of the same engine, answers all
+/// the while.
+#[test]
+fn a_worker_that_spins_does_not_keep_the_others() {
+    let settings = Settings { data_cpu: Duration::from_millis(400), ..settings() };
+    let factory = factory(settings, "rogue");
+    let spawn = |behaviour: Behaviour| {
+        let mut worker = factory.spawn(Box::new(SeededHost::new(1))).unwrap();
+        worker.configure(NOW, &[behaviour as u8]).unwrap();
+        worker
+    };
+    let (mut spinning, mut healthy) = (spawn(Behaviour::LoopInData), spawn(Behaviour::Echo));
+    let (over, begin) = (AtomicBool::new(false), Barrier::new(2));
+    std::thread::scope(|scope| {
+        let answers = scope.spawn(|| {
+            begin.wait();
+            let mut answers = 0u32;
+            while !over.load(SeqCst) {
+                assert_eq!(healthy.data(NOW, full()).unwrap().slot_count(), MAX_SLOTS);
+                answers += 1;
+            }
+            answers
+        });
+        begin.wait();
+        let fault = spinning.data(NOW, full()).unwrap_err();
+        over.store(true, SeqCst);
+        assert!(matches!(fault, WorkerFault::Deadline { limit_ms: 400, .. }), "{fault}");
+        let answers = answers.join().unwrap();
+        assert!(answers > 100, "{answers} answers while the other span");
+    });
+    healthy.data(NOW, full()).unwrap();
+}
+
+/// The limits as they are in use, and more threads that compute than there are cores.
+#[test]
+fn a_busy_machine_kills_no_healthy_worker() {
+    let factory = factory(Settings { instances: 16, ..Settings::default() }, "rogue");
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..12 {
+            scope.spawn(|| {
+                while !over.load(SeqCst) {
+                    black_box(Seeded(1).word());
+                }
+            });
+        }
+        let healthy = || {
+            let mut worker = factory.spawn(Box::new(SeededHost::new(1)))?;
+            worker.configure(NOW, &[Behaviour::LogThenCompute as u8])?;
+            (0..30).try_for_each(|_| worker.data(NOW, full()).map(drop))
+        };
+        let done = healthy();
+        over.store(true, SeqCst);
+        done.unwrap();
+    });
+}
+
+/// The program was stopped, the machine slept, the log's disk hung: a single pause, however long.
+#[test]
+fn a_pause_of_the_machine_kills_no_healthy_worker() {
+    let settings =
+        Settings { wall: Duration::from_millis(200), data_cpu: Duration::from_secs(60), ..settings() };
+    let slow = SeededHost::new(1).slow(Duration::from_secs(1));
+    let (mut worker, _) = rogue_on(slow, settings, Behaviour::LogThenCompute, b"");
+    worker.data(NOW, full()).unwrap();
+}
+
+#[test]
 fn the_stack_has_an_end() {
     let (mut worker, _) = rogue(settings(), Behaviour::Recurse, b"");
     let fault = worker.data(NOW, full()).unwrap_err();
     assert!(matches!(fault, WorkerFault::Trap { call: "data", .. }), "{fault}");
+    assert!(fault.to_string().contains("it was in rogue::recurse, called by rogue::recurse"), "{fault}");
 }
 
 #[test]
@@ -128,6 +211,7 @@ fn what_is_no_batch_is_refused() {
         (Behaviour::TooMuch, b"", "393217"),
         (Behaviour::TooMuch, &[40], "more than 393216"),
         (Behaviour::SlotOutside, b"", "slot 0"),
+        (Behaviour::FloodActions, b"", "12160 actions with 16416000 bytes, out of a payload of 1350"),
     ] {
         let (mut worker, _) = rogue(settings(), behaviour, more);
         let fault = worker.data(NOW, full()).unwrap_err();

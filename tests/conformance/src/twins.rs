@@ -147,11 +147,13 @@ impl Net {
     fn swap(&mut self, index: usize, wasm: &dyn WorkerFactory) {
         let seed = self.random.word();
         let machine = &mut self.machines[index];
+        let copies = [machine.native.snapshot().unwrap(), machine.wasm.snapshot().unwrap()];
         let native = machine.native.export_state().unwrap();
+        assert!(copies.iter().all(|copy| *copy == native), "a copy differs: seed {}", self.seed);
         assert!(native == machine.wasm.export_state().unwrap(), "states differ: seed {}", self.seed);
         for worker in [&mut machine.native, &mut machine.wasm] {
             assert!(worker.timeout(self.now).unwrap_err().to_string().contains("successor"));
-            assert!(worker.export_state().is_err());
+            assert!(worker.export_state().is_err() && worker.snapshot().is_err());
         }
         let [native_host, wasm_host] = machine.hosts.each_ref().map(|host| Box::new(host.successor(seed)));
         machine.native = NativeFactory.spawn(native_host).unwrap();
@@ -395,6 +397,22 @@ fn a_state_goes_over_from_each_kind_to_each() {
             net.talk(circuit, 50);
         }
         assert_eq!(net.machines[0].returned, before + 150, "seed {seed}: all circuits live and lose nothing");
+    }
+}
+
+#[test]
+fn both_say_the_same_of_themselves_and_compute_what_is_known() {
+    let wasm = factory(settings(), "tunnel");
+    let mut workers = [&NativeFactory as &dyn WorkerFactory, wasm.as_ref()]
+        .map(|factory| factory.spawn(Box::new(SeededHost::new(1))).unwrap());
+    let descriptions = workers.each_mut().map(|worker| worker.describe().unwrap());
+    assert_eq!(descriptions[0], descriptions[1]);
+    assert_eq!(descriptions[0].name, "tunnel");
+    assert!(descriptions[0].can_follow(&descriptions[1]));
+    for worker in &mut workers {
+        worker.self_test().unwrap();
+        let none = worker.snapshot().unwrap_err();
+        assert!(matches!(none, WorkerFault::State { call: "snapshot", .. }), "{none}");
     }
 }
 

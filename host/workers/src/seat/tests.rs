@@ -1,8 +1,10 @@
+mod swap;
+
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use super::*;
-use crate::{DhRefusal, LogLevel};
+use crate::{Description, DhRefusal, Frames, LogLevel};
 
 /// Fails where its configuration says: `d` in data, `c` in configure, `r` refuses.
 struct Fragile {
@@ -17,10 +19,25 @@ struct Fragiles {
 }
 
 fn trap(call: &'static str) -> WorkerFault {
-    WorkerFault::Trap { plugin: "fragile".to_owned(), call, detail: String::new() }
+    WorkerFault::Trap { plugin: "fragile".to_owned(), call, detail: String::new(), frames: Frames::default() }
 }
 
 impl Worker for Fragile {
+    fn describe(&mut self) -> Result<Description, WorkerFault> {
+        Ok(Description {
+            name: "fragile".to_owned(),
+            version: "1".to_owned(),
+            suites: Vec::new(),
+            writes_state: 0,
+            reads_state: Vec::new(),
+        })
+    }
+    fn self_test(&mut self) -> Result<(), WorkerFault> {
+        Ok(())
+    }
+    fn snapshot(&mut self) -> Result<Vec<u8>, WorkerFault> {
+        Err(trap("snapshot"))
+    }
     fn configure(&mut self, _: Timestamp, config: &[u8]) -> Result<(), WorkerFault> {
         match config {
             b"c" => Err(trap("configure")),
@@ -159,4 +176,53 @@ fn a_configuration_that_cannot_work_is_found_at_start() {
     let (_, mut other) = self::seat(b"d");
     other.start(at(0)).unwrap();
     assert!(other.shutdown(at(1), 2).is_err(), "a worker that fails at its end is reported and gone");
+}
+
+#[test]
+fn a_module_that_fails_again_and_again_is_quarantined_until_it_lives() {
+    let (_, mut seat) = seat(b"d");
+    let mut now = 0;
+    for failure in 1..=9 {
+        assert_eq!(seat.quarantined().is_some(), failure > 8, "before failure {failure}");
+        let lost = data(&mut seat, at(now)).unwrap_err();
+        now += lost.wake_at.since(at(now)).as_millis() as u64;
+    }
+    let words = seat.quarantined().unwrap();
+    assert!(words.contains("fragile") && words.contains("9 failures") && words.contains("data"), "{words}");
+    seat.timeout(at(now)).unwrap();
+    assert!(seat.quarantined().is_some());
+    seat.timeout(at(now + 60_000)).unwrap();
+    assert!(seat.quarantined().is_none(), "a minute of life clears it");
+    let lost = data(&mut seat, at(now + 60_001)).unwrap_err();
+    assert_eq!(lost.wake_at, at(now + 60_001));
+}
+
+#[test]
+fn a_worker_dropped_by_order_is_replaced_at_once_however_often() {
+    let (factory, mut seat) = seat(b"ok");
+    assert!(seat.kill(at(0), "nobody there").is_none());
+    for round in 1..=20u64 {
+        data(&mut seat, at(round)).unwrap();
+        let lost = seat.kill(at(round), "a test\nERROR forged").unwrap();
+        assert_eq!(lost.wake_at, at(round));
+        let words = lost.fault.unwrap().to_string();
+        assert!(words.contains("fragile") && words.ends_with("by order: a test ERROR forged"), "{words}");
+        assert_eq!(seat.restarts(), round);
+    }
+    data(&mut seat, at(21)).unwrap();
+    assert_eq!(u64::from(factory.spawned.load(Relaxed)), 21);
+    assert!(seat.quarantined().is_none());
+}
+
+#[test]
+fn a_seat_that_is_drained_is_not_filled_again() {
+    let (factory, mut seat) = seat(b"d");
+    seat.start(at(0)).unwrap();
+    seat.retire();
+    assert!(data(&mut seat, at(1)).unwrap_err().fault.is_some());
+    assert!(seat.is_empty());
+    let lost = seat.timeout(at(1_000_000)).unwrap_err();
+    assert!(lost.fault.is_none() && lost.wake_at > at(u64::from(u32::MAX)));
+    assert_eq!(factory.spawned.load(Relaxed), 1);
+    assert!(seat.shutdown(at(2), 2).unwrap().is_none());
 }

@@ -46,6 +46,18 @@ impl Tunnel {
     /// # Errors
     /// `NotConfigured`, `Gone`; `TooLong` when it holds more than a state may have, and goes on then.
     pub fn export_state(&mut self) -> Result<Vec<u8>, StateError> {
+        let bytes = self.snapshot()?;
+        *self = Self { gone: true, ..Self::speaking(self.suites) };
+        Ok(bytes)
+    }
+
+    /// A copy of the state, while this machine goes on. For a shadow whose answers are compared and
+    /// thrown away: a machine that was given it never acts, or counters would be used twice. The
+    /// bytes hold every secret: wipe them.
+    ///
+    /// # Errors
+    /// As [`export_state`](Self::export_state).
+    pub fn snapshot(&mut self) -> Result<Vec<u8>, StateError> {
         if self.gone {
             return Err(StateError::Gone);
         }
@@ -56,9 +68,7 @@ impl Tunnel {
         if most > state::MAX_STATE {
             return Err(StateError::TooLong(most));
         }
-        let bytes = self.write_state(most);
-        *self = Self { gone: true, ..Self::speaking(self.suites) };
-        Ok(bytes)
+        Ok(self.write_state(most))
     }
 
     /// Goes on with what a predecessor exported; this machine was configured and did nothing yet.
