@@ -86,11 +86,27 @@ pub(crate) fn run(test: &Test) -> anyhow::Result<ExitCode> {
     Ok(finish(&tally))
 }
 
-const GATES: [(&str, &[&str]); 3] = [
+const GATES: [(&str, &[&str]); 4] = [
     ("formatting", &["fmt", "--all", "--check"]),
     (
         "lints",
         &["clippy", "--quiet", "--release", "--workspace", "--all-targets", "--", "--deny", "warnings"],
+    ),
+    (
+        "lints of suite 2",
+        &[
+            "clippy",
+            "--quiet",
+            "--release",
+            "--package",
+            "warren-tunnel",
+            "--features",
+            "hybrid",
+            "--all-targets",
+            "--",
+            "--deny",
+            "warnings",
+        ],
     ),
     ("documentation", &["doc", "--quiet", "--release", "--workspace", "--no-deps"]),
 ];
@@ -151,6 +167,8 @@ fn run_tests(test: &Test, surroundings: &Surroundings, tally: &mut Tally) -> any
         heading("the tools themselves");
         try_tools(surroundings, tally);
     }
+    // Apart from the others, which are to see the tunnel as it is by default.
+    cargo_test(&["--package", "warren-tunnel", "--features", "hybrid"], surroundings, tally)?;
     let not_run = std::fs::read_to_string(surroundings.not_run.path())?;
     tally.not_run.extend(not_run.lines().map(str::to_owned));
     Ok(())
