@@ -4,11 +4,14 @@ use std::net::SocketAddr;
 
 use flatbuffers::{FlatBufferBuilder, InvalidFlatbuffer, Push, UnionWIPOffset, VerifierOptions, WIPOffset};
 
+mod sync;
+
 use crate::batch::{halves, join};
 use crate::descriptor::SignedDescriptor;
 use crate::generated::control as fb;
 pub use crate::generated::control::{CircuitEnd, CloseReason};
 use crate::{CircuitHandle, PeerId, RequestId, Timestamp};
+pub use sync::{CircuitState, SYNC_NEVER, Sync, SyncFrame};
 
 /// Why bytes are not a control message.
 #[derive(Debug, thiserror::Error)]
@@ -70,7 +73,7 @@ pub struct TunnelConfig {
     pub limits: Limits,
     /// Key of the stateless cookies, shared by all workers of the node.
     pub cookie_key: [u8; 32],
-    /// Period of [`Event::Sync`] in microseconds; 0 for never.
+    /// Period of [`Event::Sync`] in microseconds; 0 for at once, [`SYNC_NEVER`] for never.
     pub sync_period: u64,
 }
 
@@ -93,36 +96,6 @@ pub enum Request {
     },
     /// Send a full [`Event::Sync`] now.
     Monitor,
-}
-
-/// State of one circuit end in a [`Sync`].
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct CircuitState {
-    /// Which.
-    pub handle: CircuitHandle,
-    /// Which end this worker holds.
-    pub end: CircuitEnd,
-    /// Hops of the path; 0 at a last hop, which does not know.
-    pub hops: u8,
-    /// Inner bytes that arrived.
-    pub bytes_in: u64,
-    /// Inner bytes that were sent.
-    pub bytes_out: u64,
-}
-
-/// What a worker holds and has counted since it started.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-#[expect(missing_docs, reason = "the names say it; units are cells and datagram bytes")]
-pub struct Sync {
-    pub links: u32,
-    pub relayed_circuits: u32,
-    pub cells_relayed: u64,
-    pub bytes_relayed: u64,
-    pub cells_originated: u64,
-    pub cells_delivered: u64,
-    /// Count by `DropReason`.
-    pub drops: Vec<(u8, u64)>,
-    pub circuits: Vec<CircuitState>,
 }
 
 /// Something a worker tells.
@@ -151,8 +124,8 @@ pub enum Event {
         /// Why.
         reason: CloseReason,
     },
-    /// Counts and circuits.
-    Sync(Sync),
+    /// What changed of counts and circuits.
+    Sync(SyncFrame),
 }
 
 fn options(max_tables: usize) -> VerifierOptions {
@@ -353,7 +326,7 @@ impl Event {
                 let args = fb::CircuitDeadArgs { handle: handle.0, end: *end, reason: *reason };
                 (fb::EventBody::CircuitDead, fb::CircuitDead::create(&mut b, &args).as_union_value())
             }
-            Self::Sync(sync) => (fb::EventBody::Sync, sync_table(&mut b, sync)),
+            Self::Sync(sync) => (fb::EventBody::Sync, sync.table(&mut b)),
         };
         let args = fb::EventArgs { request: request.0, body_type: kind, body: Some(body) };
         let root = fb::Event::create(&mut b, &args);
@@ -375,7 +348,7 @@ impl Event {
         } else if let Some(dead) = table.body_as_circuit_dead() {
             Self::CircuitDead { handle: CircuitHandle(dead.handle()), end: dead.end(), reason: dead.reason() }
         } else if let Some(sync) = table.body_as_sync() {
-            Self::Sync(sync_value(sync))
+            Self::Sync(SyncFrame::of(sync))
         } else {
             return Err(ControlError::Field("body"));
         };
@@ -392,57 +365,6 @@ where
     WIPOffset<T>: Push,
 {
     items.iter().map(|item| make(b, item)).collect()
-}
-
-fn sync_table(b: &mut FlatBufferBuilder<'_>, sync: &Sync) -> WIPOffset<UnionWIPOffset> {
-    let drops = tables(b, &sync.drops, |b, (reason, count)| {
-        fb::DropCount::create(b, &fb::DropCountArgs { reason: *reason, count: *count })
-    });
-    let circuits = tables(b, &sync.circuits, |b, c: &CircuitState| {
-        let args = fb::CircuitStateArgs {
-            handle: c.handle.0,
-            end: c.end,
-            hops: c.hops,
-            bytes_in: c.bytes_in,
-            bytes_out: c.bytes_out,
-        };
-        fb::CircuitState::create(b, &args)
-    });
-    let args = fb::SyncArgs {
-        links: sync.links,
-        relayed_circuits: sync.relayed_circuits,
-        cells_relayed: sync.cells_relayed,
-        bytes_relayed: sync.bytes_relayed,
-        cells_originated: sync.cells_originated,
-        cells_delivered: sync.cells_delivered,
-        drops: Some(b.create_vector(&drops)),
-        circuits: Some(b.create_vector(&circuits)),
-    };
-    fb::Sync::create(b, &args).as_union_value()
-}
-
-fn sync_value(table: fb::Sync<'_>) -> Sync {
-    Sync {
-        links: table.links(),
-        relayed_circuits: table.relayed_circuits(),
-        cells_relayed: table.cells_relayed(),
-        bytes_relayed: table.bytes_relayed(),
-        cells_originated: table.cells_originated(),
-        cells_delivered: table.cells_delivered(),
-        drops: table.drops().iter().flatten().map(|d| (d.reason(), d.count())).collect(),
-        circuits: table
-            .circuits()
-            .iter()
-            .flatten()
-            .map(|c| CircuitState {
-                handle: CircuitHandle(c.handle()),
-                end: c.end(),
-                hops: c.hops(),
-                bytes_in: c.bytes_in(),
-                bytes_out: c.bytes_out(),
-            })
-            .collect(),
-    }
 }
 
 #[cfg(test)]
@@ -484,7 +406,13 @@ mod tests {
             Event::CircuitReady { handle, hops: 3 },
             Event::CircuitFailed { reason: CloseReason::Timeout, hop: 2 },
             Event::CircuitDead { handle, end: CircuitEnd::Originator, reason: CloseReason::Link },
-            Event::Sync(Sync { drops: vec![(1, 5)], circuits: vec![circuit], ..Sync::default() }),
+            Event::Sync(SyncFrame {
+                full: true,
+                links: Some(3),
+                drops: vec![(1, 5)],
+                circuits: vec![circuit],
+                ..SyncFrame::default()
+            }),
         ];
         for event in events {
             assert_eq!(Event::decode(&event.encode(RequestId(1))).unwrap(), (RequestId(1), event));

@@ -10,11 +10,10 @@ use warren_schemas::descriptor::{Descriptor, SignedDescriptor};
 use warren_schemas::{PeerId, Timestamp};
 
 use crate::CoreConfig;
+use crate::view::Suites;
 
 /// How long a descriptor is valid; it is published again at half of that.
 pub const LIFETIME: Duration = Duration::from_secs(3 * 3600);
-/// Handshake suites this node speaks, best first.
-const SUITES: [u8; 1] = [1];
 
 /// Writes and signs this node's descriptors.
 pub(crate) struct Author {
@@ -27,10 +26,11 @@ pub(crate) struct Author {
     bytes_per_second: u64,
     circuits: u32,
     operator: Option<[u8; 32]>,
+    suites: Arc<Suites>,
 }
 
 impl Author {
-    pub(crate) fn new(config: &CoreConfig, addresses: Vec<SocketAddr>) -> Self {
+    pub(crate) fn new(config: &CoreConfig, addresses: Vec<SocketAddr>, suites: Arc<Suites>) -> Self {
         let stream = SigningKey::from_bytes(&config.stream_key);
         let newest = config.onion_keys.first().map(crate::OnionSecret::public);
         Self {
@@ -43,6 +43,7 @@ impl Author {
             bytes_per_second: config.limits.bytes_per_second,
             circuits: config.limits.circuits,
             operator: config.operator,
+            suites,
         }
     }
 
@@ -70,7 +71,7 @@ impl Author {
             addresses: self.addresses.iter().copied().take(4).collect(),
             relay: self.relay,
             exit: self.exit,
-            suites: SUITES.to_vec(),
+            suites: self.suites.get(),
             bytes_per_second: self.bytes_per_second,
             circuits: self.circuits,
             operator: self.operator,

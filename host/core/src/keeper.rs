@@ -3,22 +3,26 @@
 //! It owns the policy (`host/circuits`), sends its commands to the worker threads and parks what
 //! asks for a circuit until one stands. It never touches a cell.
 
-use std::collections::{HashMap, VecDeque};
+mod seats;
+mod status;
+
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use warren_circuits::{CircuitRef, CircuitReport, CircuitState, Circuits, Command, Guard, Rules};
-use warren_ports::status::{CircuitStatus, Status, WorkerStatus};
+use warren_circuits::{CircuitRef, CircuitReport, Circuits, Command, Guard, Rules};
 use warren_ports::{Clock, DialError, Isolation};
-use warren_schemas::control::{CloseReason, Request, Sync};
+use warren_schemas::control::{CloseReason, Request};
 use warren_schemas::descriptor::{Descriptor, SignedDescriptor};
 use warren_schemas::{CircuitHandle, PeerId, RequestId, Timestamp};
 
 use crate::host::random_bytes;
-use crate::messages::{Ask, ToKeeper, ToWorker};
+use crate::messages::{Ask, Leave, ToKeeper, ToWorker};
+use crate::pool::Pool;
 use crate::thread::Gauge;
 use crate::tunnel_ports::TunnelPorts;
+use crate::view::{Suites, View};
 
 /// Asks that may wait for a circuit; one more fails at once.
 const MAX_PARKED: usize = 4096;
@@ -36,7 +40,7 @@ pub(crate) struct Keeper {
     inbox: mpsc::Receiver<ToKeeper>,
     workers: Vec<mpsc::Sender<ToWorker>>,
     gauges: Vec<Arc<Gauge>>,
-    counts: HashMap<u8, Sync>,
+    view: View,
     clock: Arc<dyn Clock>,
     /// When it last looked at what is due.
     looked: Timestamp,
@@ -47,6 +51,11 @@ pub(crate) struct Keeper {
     /// What found a mailbox full and must still arrive.
     unsent: VecDeque<(u8, ToWorker)>,
     tunnel_ports: TunnelPorts,
+    pool: Pool,
+    /// The exit ways of all threads.
+    exits: Vec<mpsc::Sender<Leave>>,
+    /// What our workers speak, for the descriptor.
+    suites: Arc<Suites>,
 }
 
 /// A connection that waits for another circuit to its last hop.
@@ -67,6 +76,7 @@ impl Keeper {
         workers: Vec<mpsc::Sender<ToWorker>>,
         gauges: Vec<Arc<Gauge>>,
         tunnel_ports: TunnelPorts,
+        (pool, exits, suites): (Pool, Vec<mpsc::Sender<Leave>>, Arc<Suites>),
         clock: Arc<dyn Clock>,
     ) -> Self {
         let mut circuits = Circuits::new(rules, u64::from_le_bytes(random_bytes()));
@@ -76,13 +86,16 @@ impl Keeper {
             inbox,
             workers,
             gauges,
-            counts: HashMap::new(),
+            view: View::default(),
             looked: clock.now(),
             clock,
             parked: VecDeque::new(),
             orphans: Vec::new(),
             unsent: VecDeque::new(),
             tunnel_ports,
+            pool,
+            exits,
+            suites,
         }
     }
 
@@ -128,6 +141,7 @@ impl Keeper {
         self.carry_out();
         self.abandon(now);
         self.give_up(now);
+        self.look_at_pool(now);
         self.tunnel_ports.tell(now, self.circuits.tunnel_addresses());
     }
 
@@ -152,7 +166,20 @@ impl Keeper {
                 self.circuits.streams_changed(worker, to, i32::try_from(streams).unwrap_or(i32::MAX));
             }
             ToKeeper::StreamEnded { worker, handle } => self.circuits.streams_changed(worker, handle, -1),
-            ToKeeper::Counts { worker, sync } => drop(self.counts.insert(worker, sync)),
+            ToKeeper::Sync { worker, frame } => self.view.apply(worker, &frame),
+            ToKeeper::EndDead { worker, handle } => self.view.circuit_dead(worker, handle),
+            ToKeeper::Module { worker, module } => {
+                self.pool.set_module(worker, module);
+                self.agree_on_suites(now);
+            }
+            ToKeeper::Left { worker } => {
+                self.handle_worker_lost(now, worker);
+                self.pool.left(worker);
+                self.agree_on_suites(now);
+            }
+            ToKeeper::Lease(answer) => drop(answer.send(self.pool.lease())),
+            ToKeeper::Release { exchanged } => self.pool.release(exchanged),
+            ToKeeper::Drain { to, factory, audit } => self.drain(now, to, factory, audit),
             ToKeeper::Status(answer) => drop(answer.send(self.status(now))),
             ToKeeper::Guards(answer) => drop(answer.send(self.circuits.guards())),
             ToKeeper::Shutdown => {}
@@ -227,6 +254,7 @@ impl Keeper {
         let reports: Vec<CircuitReport> =
             self.circuits.statuses(now).into_iter().filter(|circuit| circuit.worker == lost).collect();
         self.circuits.handle_worker_lost(now, lost);
+        self.view.forget(lost);
         for report in reports {
             let Some(handle) = report.handle else { continue };
             self.keep_or_abandon(now, lost, handle, &report);
@@ -259,6 +287,7 @@ impl Keeper {
     /// A circuit is gone. Its connection waits when another circuit to its exit is on its way,
     /// else its streams are reset by the thread that owns it.
     fn handle_dead(&mut self, now: Timestamp, worker: u8, handle: CircuitHandle, reason: CloseReason) {
+        self.view.circuit_dead(worker, handle);
         let report =
             self.circuits.statuses(now).into_iter().find(|c| c.worker == worker && c.handle == Some(handle));
         self.circuits.handle_dead(now, worker, handle, reason);
@@ -336,59 +365,6 @@ impl Keeper {
         if !matches!(sent, Some(Ok(()))) {
             self.circuits.handle_failed(now, request, CloseReason::Limit, 0);
         }
-    }
-
-    fn status(&self, now: Timestamp) -> Status {
-        let (relays_known, exits_known) = self.circuits.relays();
-        let waiting = self.circuits.waiting(now);
-        Status {
-            relays_known,
-            exits_known,
-            waiting: waiting
-                .iter()
-                .map(|(isolation, why)| format!("{} hops: {why}", isolation.hops))
-                .collect(),
-            circuits: self.circuits.statuses(now).into_iter().map(circuit_status).collect(),
-            workers: self.worker_statuses(),
-            ..Status::default()
-        }
-    }
-
-    fn worker_statuses(&self) -> Vec<WorkerStatus> {
-        let statuses = (0u8..).zip(&self.gauges).map(|(index, gauge)| {
-            let counts = self.counts.get(&index).cloned().unwrap_or_default();
-            WorkerStatus {
-                index,
-                plugin: gauge.plugin().to_owned(),
-                restarts: gauge.restarts(),
-                relayed_circuits: counts.relayed_circuits,
-                cells_relayed: counts.cells_relayed,
-                bytes_relayed: counts.bytes_relayed,
-                drops: counts.drops.iter().map(|(_, count)| count).sum::<u64>() + gauge.drops(),
-                links: counts.links,
-                cpu_s: gauge.cpu_s(),
-                ..WorkerStatus::default()
-            }
-        });
-        statuses.collect()
-    }
-}
-
-fn circuit_status(report: CircuitReport) -> CircuitStatus {
-    let state = match report.state {
-        CircuitState::Building => "building",
-        CircuitState::Ready => "ready",
-        CircuitState::Closing => "closing",
-    };
-    let handle = report.handle.map_or_else(|| "-".to_owned(), |handle| handle.0.to_string());
-    CircuitStatus {
-        id: format!("{}.{handle}", report.worker),
-        path: report.path.iter().map(PeerId::to_string).collect(),
-        state: state.to_owned(),
-        isolation: report.isolation.map_or_else(String::new, |isolation| isolation.key.to_string()),
-        streams: usize::try_from(report.streams).unwrap_or(usize::MAX),
-        age_s: report.age.as_secs(),
-        ..CircuitStatus::default()
     }
 }
 

@@ -18,12 +18,16 @@ mod last_hop;
 mod messages;
 mod open;
 mod parcel;
+mod pool;
+mod swap;
 mod thread;
 mod tunnel_ports;
+mod view;
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use warren_circuits::{Guard, Rules};
@@ -31,7 +35,7 @@ use warren_exit::Exit;
 use warren_ports::status::Status;
 use warren_ports::{Clock, Datagrams, Dial, Isolation};
 use warren_schemas::PeerId;
-use warren_schemas::control::{Limits, OnionKey, TunnelConfig};
+use warren_schemas::control::{CloseReason, Limits, OnionKey, TunnelConfig};
 use warren_schemas::descriptor::{Descriptor, SignedDescriptor};
 use warren_workers::WorkerFactory;
 use zeroize::Zeroizing;
@@ -41,18 +45,23 @@ pub use descriptor::LIFETIME as DESCRIPTOR_LIFETIME;
 use dialer::Dialer;
 pub use host::OnionSecret;
 use keeper::Keeper;
-use messages::{ToKeeper, ToWorker};
+use messages::{Leave, ToKeeper, ToWorker};
 use open::Open;
+use pool::{Pool, Span};
+pub use swap::{SwapError, SwapOrder};
 use thread::Gauge;
 use tunnel_ports::TunnelPorts;
+use view::Suites;
 
 /// Messages a worker thread may have waiting on its control way. When it is full, an ask fails with a
 /// limit, and what must not be left unsaid waits in the keeper.
 const MAILBOX: usize = 4096;
 /// Messages the keeper may have waiting; tasks wait when it is full, worker threads keep theirs.
 const KEEPER_QUEUE: usize = 8192;
-/// How often a worker tells its counts, in microseconds.
-const SYNC_PERIOD: u64 = 1_000_000;
+/// Orders to leave that may wait for a thread: one, and whoever comes second is refused.
+const EXITS: usize = 1;
+/// How long a worker may take to leave before the node goes without it.
+const LEAVING: Duration = Duration::from_secs(3);
 
 /// What a node is made of.
 pub struct CoreConfig {
@@ -60,8 +69,12 @@ pub struct CoreConfig {
     pub listen: SocketAddr,
     /// Addresses to put into the descriptor; empty takes the bound one.
     pub advertise: Vec<SocketAddr>,
-    /// Worker threads, 1 to 255; 0 is taken as 1.
-    pub workers: u8,
+    /// Workers that run at least, and at first; 0 is taken as 1.
+    pub min_workers: u8,
+    /// Workers that may run; at most 127 do. Less than `min_workers` is taken as that.
+    pub max_workers: u8,
+    /// How often workers tell what changed; none for at once.
+    pub sync: Option<Duration>,
     /// Whether each thread keeps to one core.
     pub pin: bool,
     /// Ed25519 secret of the node's id.
@@ -114,6 +127,7 @@ pub enum Error {
 pub struct Core {
     keeper: mpsc::Sender<ToKeeper>,
     workers: Vec<mpsc::Sender<ToWorker>>,
+    exits: Vec<mpsc::Sender<Leave>>,
     threads: Mutex<Vec<std::thread::JoinHandle<()>>>,
     dialer: Arc<Dialer>,
     clock: Arc<dyn Clock>,
@@ -129,27 +143,33 @@ pub struct Core {
 /// # Errors
 /// See [`Error`]. Threads that did start end by themselves.
 pub fn start(config: CoreConfig, clock: Arc<dyn Clock>) -> Result<Core, Error> {
-    let workers = config.workers.max(1);
+    let span = Span::new(config.min_workers, config.max_workers.max(config.min_workers));
+    let workers = span.threads();
     let sockets = warren_net::bind_group(config.listen, workers)?;
     let address = sockets.first().map_or(config.listen, warren_net::Bound::local_addr);
     let own = if config.advertise.is_empty() { vec![address] } else { config.advertise.clone() };
-    let author = descriptor::Author::new(&config, own.clone());
+    let suites = Arc::new(Suites::new(config.rules.suites.clone()));
+    let author = descriptor::Author::new(&config, own.clone(), Arc::clone(&suites));
     let secrets = Arc::new(host::OnionSecrets::new(config.onion_keys.clone()));
-    let tunnel = tunnel_config(&config, workers, author.peer_id(), own.clone());
+    let tunnel = tunnel_config(&config, span.max, author.peer_id(), own.clone());
     let (keeper, keeper_inbox) = mpsc::channel(KEEPER_QUEUE);
     let (mailboxes, inboxes): (Vec<_>, Vec<_>) = (0..workers).map(|_| mpsc::channel(MAILBOX)).unzip();
     let (slots, data_ways): (Vec<_>, Vec<_>) = (0..workers).map(|_| parcel::data_way()).unzip();
-    let open = Arc::new(Open::new(&(0..workers)));
+    let (exits, leaves): (Vec<_>, Vec<_>) = (0..workers).map(|_| mpsc::channel(EXITS)).unzip();
+    let open = Arc::new(Open::new(&(0..span.min)));
     let gauges: Vec<_> = (0..workers).map(|_| Arc::new(Gauge::new(config.factory.name()))).collect();
     let cores = if config.pin { core_affinity::get_core_ids().unwrap_or_default() } else { Vec::new() };
     let limits = warren_exit::Limits::default();
     let exit = config.exit.clone().map(|policy| Arc::new(Exit::new(policy, limits, Arc::clone(&clock))));
     let mut threads = Vec::new();
-    let ways = inboxes.into_iter().zip(data_ways);
-    for (((index, socket), (mailbox, data)), gauge) in (0..workers).zip(sockets).zip(ways).zip(&gauges) {
+    let ways = leaves.into_iter().zip(inboxes.into_iter().zip(data_ways));
+    for (((index, socket), (leave, (mailbox, data))), gauge) in
+        (0..workers).zip(sockets).zip(ways).zip(&gauges)
+    {
         threads.push(thread::start(thread::Parts {
             index,
             socket,
+            leave,
             mailbox,
             own: mailboxes.get(usize::from(index)).cloned(),
             data,
@@ -158,7 +178,7 @@ pub fn start(config: CoreConfig, clock: Arc<dyn Clock>) -> Result<Core, Error> {
             clock: Arc::clone(&clock),
             tunnel: TunnelConfig { worker_index: index, ..tunnel.clone() },
             secrets: Arc::clone(&secrets),
-            factory: Arc::clone(&config.factory),
+            factory: (index < span.min).then(|| Arc::clone(&config.factory)),
             // Without an exit nobody would take the connections.
             stream_key: exit.is_some().then(|| config.stream_key.clone()),
             exit: exit.clone(),
@@ -167,15 +187,19 @@ pub fn start(config: CoreConfig, clock: Arc<dyn Clock>) -> Result<Core, Error> {
             core: cores.get(usize::from(index) % cores.len().max(1)).copied(),
         })?);
     }
-    let rules = Rules { own_peer: author.peer_id(), workers, ..config.rules };
+    let rules = Rules { own_peer: author.peer_id(), workers: span.min, ..config.rules };
     let ports = TunnelPorts::new(exit, own);
+    let pool = Pool::new(span, open, config.factory, clock.now());
+    let keeping = (pool, exits.clone(), suites);
+    let mailbox = mailboxes.clone();
     let policy =
-        Keeper::new(rules, config.guards, keeper_inbox, mailboxes.clone(), gauges, ports, Arc::clone(&clock));
+        Keeper::new(rules, config.guards, keeper_inbox, mailbox, gauges, ports, keeping, Arc::clone(&clock));
     tokio::spawn(policy.run());
     Ok(Core {
         dialer: Arc::new(Dialer::new(keeper.clone(), Arc::clone(&clock))),
         keeper,
         workers: mailboxes,
+        exits,
         threads: Mutex::new(threads),
         clock,
         secrets,
@@ -202,7 +226,7 @@ fn tunnel_config(
         own_addresses,
         limits: config.limits,
         cookie_key: host::random_bytes(),
-        sync_period: SYNC_PERIOD,
+        sync_period: config.sync.map_or(0, |period| u64::try_from(period.as_micros()).unwrap_or(u64::MAX)),
     }
 }
 
@@ -280,8 +304,12 @@ impl Core {
     /// Says goodbye on every circuit and waits for the threads to end.
     pub async fn shutdown(&self) {
         drop(self.keeper.send(ToKeeper::Shutdown).await);
-        for worker in &self.workers {
-            drop(worker.send(ToWorker::Shutdown).await);
+        let leaving: Vec<_> = self.exits.iter().map(ask_to_end).collect();
+        for (worker, left) in leaving.into_iter().enumerate() {
+            match tokio::time::timeout(LEAVING, left).await {
+                Ok(Ok(exited)) => tracing::debug!(worker, ?exited, "left"),
+                _ => tracing::warn!(worker, "did not leave in time"),
+            }
         }
         let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
         drop(
@@ -289,4 +317,12 @@ impl Core {
                 .await,
         );
     }
+}
+
+/// Orders a thread and its worker to end, once.
+fn ask_to_end(way: &mpsc::Sender<Leave>) -> oneshot::Receiver<messages::Exited> {
+    let (answer, left) = oneshot::channel();
+    // Full: it was told already. Closed: it has ended.
+    drop(way.try_send(Leave { reason: CloseReason::Shutdown, end: true, answer }));
+    left
 }

@@ -1,13 +1,18 @@
 //! What the keeper and the worker threads say to each other.
 
-use tokio::sync::oneshot;
+use std::ops::Range;
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot};
 use warren_circuits::Guard;
 use warren_ports::status::Status;
+use warren_ports::swap::{SwapStep, WorkerSwap};
 use warren_ports::{Association, DialError, DialJob, Isolation, Target};
-use warren_schemas::control::{CloseReason, Request, Sync, TunnelConfig};
+use warren_schemas::control::{CloseReason, Request, SyncFrame, TunnelConfig};
 use warren_schemas::descriptor::{Descriptor, SignedDescriptor};
 use warren_schemas::{CircuitHandle, RequestId, Timestamp};
 use warren_streams::Connection;
+use warren_workers::{Description, ShadowVerdict, WorkerFactory};
 
 /// To a worker thread.
 pub(crate) enum ToWorker {
@@ -27,8 +32,50 @@ pub(crate) enum ToWorker {
     Abandon { handle: CircuitHandle },
     /// The configuration changed.
     Configure(Box<TunnelConfig>),
-    /// Say goodbye and end.
-    Shutdown,
+    /// To the worker's seat.
+    Seat(SeatOrder),
+}
+
+/// About the worker itself.
+pub(crate) enum SeatOrder {
+    /// Fill an empty seat.
+    Start { factory: Arc<dyn WorkerFactory>, answer: oneshot::Sender<Result<Description, String>> },
+    /// Make a successor of this module and have it prove itself.
+    Prepare { factory: Arc<dyn WorkerFactory>, answer: oneshot::Sender<Result<Description, String>> },
+    /// Let the prepared module follow the worker for so many answers.
+    Shadow { answers: u32, answer: oneshot::Sender<ShadowVerdict> },
+    /// Hand the state to the successor.
+    Commit { answer: oneshot::Sender<Result<WorkerSwap, String>> },
+    /// Go back to the module before, with the state as it is.
+    Revert { answer: oneshot::Sender<Result<WorkerSwap, String>> },
+    /// Forget the successor.
+    Abandon,
+    /// How often a worker was replaced so far.
+    Faults { answer: oneshot::Sender<u64> },
+    /// Drop the worker as if it had failed; answers whether there was one.
+    Kill { answer: oneshot::Sender<bool> },
+    /// Replace it no more: it goes when its circuits have.
+    Retire,
+}
+
+/// On the exit way, which is never behind another: the worker leaves.
+pub(crate) struct Leave {
+    pub(crate) reason: CloseReason,
+    /// Whether the thread ends with it.
+    pub(crate) end: bool,
+    /// Told once, when it has left.
+    pub(crate) answer: oneshot::Sender<Exited>,
+}
+
+/// How a worker left.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Exited {
+    /// It said goodbye on its circuits, for this reason.
+    Said(CloseReason),
+    /// It was stopped from outside; why.
+    Enforced(String),
+    /// The seat was empty.
+    Nobody,
 }
 
 /// To the keeper.
@@ -51,14 +98,36 @@ pub(crate) enum ToKeeper {
     StreamsMoved { worker: u8, to: CircuitHandle, streams: u32 },
     /// A stream on a circuit ended.
     StreamEnded { worker: u8, handle: CircuitHandle },
-    /// A worker's counts.
-    Counts { worker: u8, sync: Sync },
+    /// What changed of a worker's counts and circuits.
+    Sync { worker: u8, frame: SyncFrame },
+    /// A circuit end of another node's circuit is gone.
+    EndDead { worker: u8, handle: CircuitHandle },
+    /// Which module a worker runs from now on.
+    Module { worker: u8, module: Description },
+    /// A worker left its seat, as it was told; its circuits are gone.
+    Left { worker: u8 },
+    /// Somebody wants to exchange modules: until `Release` the pool stays as it is.
+    Lease(oneshot::Sender<Option<Lease>>),
+    /// The exchange is over; with the module that is in use now, if it is another.
+    Release { exchanged: Option<Arc<dyn WorkerFactory>> },
+    /// These workers of a new module take new circuits; all others drain. Ends the lease.
+    Drain { to: Range<u8>, factory: Arc<dyn WorkerFactory>, audit: mpsc::Sender<SwapStep> },
     /// What there is to say of circuits.
     Status(oneshot::Sender<Status>),
     /// The guards in use.
     Guards(oneshot::Sender<Vec<Guard>>),
     /// End.
     Shutdown,
+}
+
+/// What an exchange of modules works on.
+pub(crate) struct Lease {
+    /// Workers that act, those that drain included.
+    pub(crate) acting: Vec<u8>,
+    /// Indices that workers of another module may have beside them; none while others drain.
+    pub(crate) free: Option<Range<u8>>,
+    pub(crate) current: Arc<dyn WorkerFactory>,
+    pub(crate) previous: Option<Arc<dyn WorkerFactory>>,
 }
 
 /// Something to be done on a circuit.

@@ -6,6 +6,7 @@
 //! queues of the rooms it belongs to.
 
 mod carry;
+mod duty;
 mod gauge;
 
 use std::collections::HashMap;
@@ -18,11 +19,11 @@ use tokio::sync::mpsc;
 use warren_exit::Exit;
 use warren_net::{Bound, Outbox, ReceiveBuffers, Socket};
 use warren_ports::Clock;
-use warren_schemas::batch::{MAX_SLOTS, SlotKind};
+use warren_schemas::batch::MAX_SLOTS;
 use warren_schemas::control::{CloseReason, TunnelConfig};
 use warren_schemas::{CircuitHandle, RequestId, Timestamp};
 use warren_streams::{Carrier, CircuitEnd, CircuitPort, Endpoint, Settings};
-use warren_workers::{ReconfigureError, Seat, WorkerFactory};
+use warren_workers::{HostMaker, ReconfigureError, Seat, WorkerFactory};
 use zeroize::Zeroizing;
 
 use crate::Error;
@@ -30,11 +31,11 @@ use crate::ends::Ends;
 use crate::host::{Host, OnionSecrets};
 use crate::intake::Intake;
 use crate::last_hop;
-use crate::messages::{ToKeeper, ToWorker};
+use crate::messages::{Leave, ToKeeper, ToWorker};
 use crate::open::Open;
 use crate::parcel::{Inbox, Piece, Post};
 use carry::Builds;
-pub(crate) use gauge::Gauge;
+pub(crate) use gauge::{Gauge, State};
 
 /// Messages of the control way that are taken in one turn, so that cells are not kept waiting for ever.
 const CONTROL_PER_TURN: usize = 256;
@@ -45,6 +46,9 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 pub(crate) struct Parts {
     pub(crate) index: u8,
     pub(crate) socket: Bound,
+    /// The exit way.
+    pub(crate) leave: mpsc::Receiver<Leave>,
+    /// The control way.
     pub(crate) mailbox: mpsc::Receiver<ToWorker>,
     /// The other end of `mailbox`, for tasks of this thread.
     pub(crate) own: Option<mpsc::Sender<ToWorker>>,
@@ -55,7 +59,8 @@ pub(crate) struct Parts {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) tunnel: TunnelConfig,
     pub(crate) secrets: Arc<OnionSecrets>,
-    pub(crate) factory: Arc<dyn WorkerFactory>,
+    /// Whose worker it starts with; none for a thread that waits for its time.
+    pub(crate) factory: Option<Arc<dyn WorkerFactory>>,
     pub(crate) stream_key: Option<Zeroizing<[u8; 32]>>,
     pub(crate) exit: Option<Arc<Exit>>,
     pub(crate) gauge: Arc<Gauge>,
@@ -117,6 +122,7 @@ struct WorkerLoop {
     socket: Socket,
     outbox: Outbox,
     buffers: ReceiveBuffers,
+    leave: mpsc::Receiver<Leave>,
     mailbox: mpsc::Receiver<ToWorker>,
     own: Option<mpsc::Sender<ToWorker>>,
     data: Inbox,
@@ -125,7 +131,12 @@ struct WorkerLoop {
     homes: HashMap<CircuitHandle, u8>,
     report: carry::Report,
     clock: Arc<dyn Clock>,
-    seat: Seat,
+    /// None while this thread only passes on what is not its own.
+    seat: Option<Seat>,
+    hosts: Box<dyn Fn() -> HostMaker + Send>,
+    config: TunnelConfig,
+    /// Who waits for a shadow.
+    watch: Option<duty::Watch>,
     endpoint: Arc<Endpoint>,
     port: CircuitPort,
     ends: Ends,
@@ -144,20 +155,19 @@ impl WorkerLoop {
         let (endpoint, port) = warren_streams::endpoint(settings)?;
         let endpoint = Arc::new(endpoint);
         let (secrets, clock) = (parts.secrets, Arc::clone(&parts.clock));
-        let hosts = move || -> Box<dyn warren_workers::WorkerHost> {
-            Box::new(Host::new(index, Arc::clone(&secrets), Arc::clone(&clock)))
+        let hosts = move || -> HostMaker {
+            let (secrets, clock) = (Arc::clone(&secrets), Arc::clone(&clock));
+            Box::new(move || Box::new(Host::new(index, Arc::clone(&secrets), Arc::clone(&clock))))
         };
-        let now = parts.clock.now();
-        let mut seat = Seat::new(parts.factory, Box::new(hosts), parts.tunnel.encode());
-        seat.start(now).map_err(|fault| Error::Worker { index, fault })?;
         if let Some(exit) = parts.exit {
             tokio::spawn(last_hop::serve(endpoint.clone(), exit));
         }
-        Ok(Self {
+        let mut worker_loop = Self {
             index,
             socket: parts.socket.start()?,
             outbox: Outbox::default(),
             buffers: ReceiveBuffers::default(),
+            leave: parts.leave,
             mailbox: parts.mailbox,
             own: parts.own,
             data: parts.data,
@@ -165,22 +175,30 @@ impl WorkerLoop {
             homes: HashMap::new(),
             report: carry::Report::new(parts.keeper.clone()),
             clock: parts.clock,
-            seat,
+            seat: None,
+            hosts: Box::new(hosts),
+            config: parts.tunnel,
+            watch: None,
             endpoint,
             port,
             ends: Ends::new(index, parts.keeper.clone()),
             builds: Builds::default(),
             intake: Intake::default(),
-            wake_at: Some(now),
+            wake_at: None,
             gauge: parts.gauge,
             open: parts.open,
             stopping: false,
-        })
+        };
+        if let Some(factory) = parts.factory {
+            worker_loop.sit(factory).map_err(|fault| Error::Worker { index, fault })?;
+        }
+        Ok(worker_loop)
     }
 
     async fn run(mut self) {
         while !self.stopping {
             self.wait().await;
+            self.take_leave();
             // Half a batch before what comes in: a flood must not keep this node's own words back.
             self.take_outgoing(MAX_SLOTS / 2);
             self.take_control();
@@ -193,7 +211,8 @@ impl WorkerLoop {
             self.send_parcels();
             self.report.flush();
             self.gauge.set_cpu();
-            self.gauge.set_restarts(self.seat.restarts());
+            self.show_seat();
+            self.look_at_shadow();
             // The QUIC endpoint and the exit's sockets are tasks of this thread: let them run.
             tokio::task::yield_now().await;
         }
@@ -206,6 +225,13 @@ impl WorkerLoop {
         let sleep = self.wake_at.map_or(LONGEST_SLEEP, |at| at.since(now).min(LONGEST_SLEEP));
         let message = tokio::select! {
             biased;
+            leave = self.leave.recv() => {
+                match leave {
+                    Some(leave) => self.handle_leave(leave),
+                    None => self.stopping = true,
+                }
+                None
+            }
             message = self.mailbox.recv() => Some(message),
             () = self.data.ready() => None,
             _ = self.socket.readable() => None,
@@ -218,6 +244,23 @@ impl WorkerLoop {
             Some(None) => self.stopping = true,
             None => {}
         }
+    }
+
+    /// The exit way comes first, in every turn.
+    fn take_leave(&mut self) {
+        if let Ok(leave) = self.leave.try_recv() {
+            self.handle_leave(leave);
+        }
+    }
+
+    fn handle_leave(&mut self, leave: Leave) {
+        if leave.end {
+            self.endpoint.close();
+            self.stopping = true;
+        }
+        let exited = self.leave(leave.reason);
+        self.socket.send(&mut self.outbox);
+        drop(leave.answer.send(exited));
     }
 
     /// Takes what is said on the control way, before any datagram.
@@ -261,7 +304,7 @@ impl WorkerLoop {
             ToWorker::Migrate { from, to } => self.migrate(from, to),
             ToWorker::Abandon { handle } => self.abandon(handle),
             ToWorker::Configure(config) => self.configure(&config),
-            ToWorker::Shutdown => self.stopping = true,
+            ToWorker::Seat(order) => self.handle_order(order),
         }
     }
 
@@ -306,26 +349,34 @@ impl WorkerLoop {
             return;
         }
         let (now, batch) = (self.clock.now(), self.intake.take());
-        let answer = self.seat.data(now, batch);
-        self.carry_out(answer);
+        if let Some(seat) = &mut self.seat {
+            let answer = seat.data(now, batch);
+            self.carry_out(answer);
+        }
     }
 
     fn keep_time(&mut self) {
         let now = self.clock.now();
         if self.wake_at.is_some_and(|at| at <= now) {
             self.wake_at = None;
-            let answer = self.seat.timeout(now);
-            self.carry_out(answer);
+            if let Some(seat) = &mut self.seat {
+                let answer = seat.timeout(now);
+                self.carry_out(answer);
+            }
         }
     }
 
     fn control(&mut self, id: RequestId, request: &warren_schemas::control::Request) {
-        let answer = self.seat.control(self.clock.now(), &request.encode(id));
-        self.carry_out(answer);
+        if let Some(seat) = &mut self.seat {
+            let answer = seat.control(self.clock.now(), &request.encode(id));
+            self.carry_out(answer);
+        }
     }
 
     fn configure(&mut self, config: &TunnelConfig) {
-        match self.seat.configure(self.clock.now(), config.encode()) {
+        self.config.clone_from(config);
+        let Some(seat) = &mut self.seat else { return };
+        match seat.configure(self.clock.now(), config.encode()) {
             Ok(()) => self.wake_at = Some(self.clock.now()),
             Err(ReconfigureError::Refused(fault)) => {
                 tracing::error!(worker = self.index, %fault, "configuration")
@@ -334,17 +385,10 @@ impl WorkerLoop {
         }
     }
 
+    /// Also when nobody said `Leave`, because everybody who could is gone.
     fn say_goodbye(mut self) {
         self.endpoint.close();
-        match self.seat.shutdown(self.clock.now(), CloseReason::Shutdown.0) {
-            Ok(Some(batch)) => {
-                for slot in batch.slots().filter(|slot| slot.kind == SlotKind::Send) {
-                    self.outbox.push(slot.address, batch.bytes_of(&slot));
-                }
-            }
-            Ok(None) => {}
-            Err(fault) => tracing::warn!(worker = self.index, %fault, "no goodbye"),
-        }
+        self.leave(CloseReason::Shutdown);
         self.socket.send(&mut self.outbox);
         self.report.flush();
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
-use warren_core::Core;
+use warren_core::{Core, SwapOrder};
 use warren_ports::BoxFuture;
 use warren_ports::swap::{SwapReport, SwapStep};
 use warren_workers::WorkerFactory;
@@ -28,21 +28,18 @@ pub(crate) trait Exchange: Send + Sync {
     fn kill(&self, index: u8) -> BoxFuture<'_, Result<bool, String>>;
 }
 
-/// Said until the core takes these orders.
-const NOT_YET: &str = "the core of this build cannot exchange or drop its workers while it runs";
-
 impl Exchange for Core {
-    fn swap(&self, order: Order, _: mpsc::Sender<SwapStep>) -> BoxFuture<'_, Result<SwapReport, String>> {
+    fn swap(&self, order: Order, audit: mpsc::Sender<SwapStep>) -> BoxFuture<'_, Result<SwapReport, String>> {
         let Order { factory, drain, canary } = order;
-        tracing::warn!(module = factory.name(), drain, canary, "{NOT_YET}");
-        Box::pin(async { Err(NOT_YET.into()) })
+        let order = SwapOrder { factory, drain, canary };
+        Box::pin(async { Self::swap(self, order, audit).await.map_err(|error| error.to_string()) })
     }
 
-    fn rollback(&self, _: mpsc::Sender<SwapStep>) -> BoxFuture<'_, Result<SwapReport, String>> {
-        Box::pin(async { Err(NOT_YET.into()) })
+    fn rollback(&self, audit: mpsc::Sender<SwapStep>) -> BoxFuture<'_, Result<SwapReport, String>> {
+        Box::pin(async { Self::rollback(self, audit).await.map_err(|error| error.to_string()) })
     }
 
-    fn kill(&self, _: u8) -> BoxFuture<'_, Result<bool, String>> {
-        Box::pin(async { Err(NOT_YET.into()) })
+    fn kill(&self, index: u8) -> BoxFuture<'_, Result<bool, String>> {
+        Box::pin(async move { Ok(self.kill_worker(index).await) })
     }
 }

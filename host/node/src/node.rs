@@ -158,7 +158,7 @@ fn core_config(
     factory: Arc<dyn WorkerFactory>,
     now: Timestamp,
 ) -> anyhow::Result<CoreConfig> {
-    let (_, workers) = config.workers.bounds(cores());
+    let (min_workers, max_workers) = config.workers.bounds(cores());
     let onion_keys = if config.relay.enabled { identity::onion_keys(state.path(), now)? } else { Vec::new() };
     let limits = Limits {
         circuits: config.relay.max_circuits,
@@ -167,7 +167,6 @@ fn core_config(
     };
     let rules = warren_circuits::Rules {
         own_peer: own_peer(identity),
-        workers,
         relax_same_network: config.lab.same_network(),
         guards: usize::from(config.circuits.guards),
         spare: usize::from(config.socks.listen().is_some()),
@@ -177,7 +176,9 @@ fn core_config(
     Ok(CoreConfig {
         listen: config.tunnel.listen,
         advertise: config.tunnel.advertise.clone(),
-        workers,
+        min_workers,
+        max_workers,
+        sync: config.workers.sync(),
         pin: config.workers.pin,
         identity: identity.clone(),
         stream_key: identity::secret(state.path(), "stream.key")?,

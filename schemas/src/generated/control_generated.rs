@@ -1078,7 +1078,7 @@ impl<'a> TunnelConfig<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, u8>>>(TunnelConfig::VT_COOKIE_KEY, None)}
   }
-  /// Period of `Sync` in microseconds; 0 for never.
+  /// Period of `Sync` in microseconds; 0 for at once, all ones for never.
   #[inline]
   pub fn sync_period(&self) -> u64 {
     // Safety:
@@ -2476,7 +2476,8 @@ impl ::core::fmt::Debug for CircuitState<'_> {
 pub enum SyncOffset {}
 #[derive(Copy, Clone, PartialEq)]
 
-/// SYNC: what this worker holds and has counted since it started.
+/// SYNC, a change frame: what this worker holds and has counted since it started, as far as it is not
+/// what the frame before said. Circuits that ended are told by CIRDEAD.
 pub struct Sync<'a> {
   pub _tab: ::flatbuffers::Table<'a>,
 }
@@ -2490,14 +2491,16 @@ impl<'a> ::flatbuffers::Follow<'a> for Sync<'a> {
 }
 
 impl<'a> Sync<'a> {
-  pub const VT_LINKS: ::flatbuffers::VOffsetT = 4;
-  pub const VT_RELAYED_CIRCUITS: ::flatbuffers::VOffsetT = 6;
-  pub const VT_CELLS_RELAYED: ::flatbuffers::VOffsetT = 8;
-  pub const VT_BYTES_RELAYED: ::flatbuffers::VOffsetT = 10;
-  pub const VT_CELLS_ORIGINATED: ::flatbuffers::VOffsetT = 12;
-  pub const VT_CELLS_DELIVERED: ::flatbuffers::VOffsetT = 14;
-  pub const VT_DROPS: ::flatbuffers::VOffsetT = 16;
-  pub const VT_CIRCUITS: ::flatbuffers::VOffsetT = 18;
+  pub const VT_FULL: ::flatbuffers::VOffsetT = 4;
+  pub const VT_LINKS: ::flatbuffers::VOffsetT = 6;
+  pub const VT_RELAYED_CIRCUITS: ::flatbuffers::VOffsetT = 8;
+  pub const VT_ACTIVE: ::flatbuffers::VOffsetT = 10;
+  pub const VT_CELLS_RELAYED: ::flatbuffers::VOffsetT = 12;
+  pub const VT_BYTES_RELAYED: ::flatbuffers::VOffsetT = 14;
+  pub const VT_CELLS_ORIGINATED: ::flatbuffers::VOffsetT = 16;
+  pub const VT_CELLS_DELIVERED: ::flatbuffers::VOffsetT = 18;
+  pub const VT_DROPS: ::flatbuffers::VOffsetT = 20;
+  pub const VT_CIRCUITS: ::flatbuffers::VOffsetT = 22;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -2509,59 +2512,77 @@ impl<'a> Sync<'a> {
     args: &'args SyncArgs<'args>
   ) -> ::flatbuffers::WIPOffset<Sync<'bldr>> {
     let mut builder = SyncBuilder::new(_fbb);
-    builder.add_cells_delivered(args.cells_delivered);
-    builder.add_cells_originated(args.cells_originated);
-    builder.add_bytes_relayed(args.bytes_relayed);
-    builder.add_cells_relayed(args.cells_relayed);
+    if let Some(x) = args.cells_delivered { builder.add_cells_delivered(x); }
+    if let Some(x) = args.cells_originated { builder.add_cells_originated(x); }
+    if let Some(x) = args.bytes_relayed { builder.add_bytes_relayed(x); }
+    if let Some(x) = args.cells_relayed { builder.add_cells_relayed(x); }
     if let Some(x) = args.circuits { builder.add_circuits(x); }
     if let Some(x) = args.drops { builder.add_drops(x); }
-    builder.add_relayed_circuits(args.relayed_circuits);
-    builder.add_links(args.links);
+    if let Some(x) = args.active { builder.add_active(x); }
+    if let Some(x) = args.relayed_circuits { builder.add_relayed_circuits(x); }
+    if let Some(x) = args.links { builder.add_links(x); }
+    builder.add_full(args.full);
     builder.finish()
   }
 
 
+  /// Everything is in it, or in the frames of the same call: forget what earlier ones said.
   #[inline]
-  pub fn links(&self) -> u32 {
+  pub fn full(&self) -> bool {
     // Safety:
     // Created from valid Table for this object
     // which contains a valid value in this slot
-    unsafe { self._tab.get::<u32>(Sync::VT_LINKS, Some(0)).unwrap()}
+    unsafe { self._tab.get::<bool>(Sync::VT_FULL, Some(false)).unwrap()}
   }
   #[inline]
-  pub fn relayed_circuits(&self) -> u32 {
+  pub fn links(&self) -> Option<u32> {
     // Safety:
     // Created from valid Table for this object
     // which contains a valid value in this slot
-    unsafe { self._tab.get::<u32>(Sync::VT_RELAYED_CIRCUITS, Some(0)).unwrap()}
+    unsafe { self._tab.get::<u32>(Sync::VT_LINKS, None)}
   }
   #[inline]
-  pub fn cells_relayed(&self) -> u64 {
+  pub fn relayed_circuits(&self) -> Option<u32> {
     // Safety:
     // Created from valid Table for this object
     // which contains a valid value in this slot
-    unsafe { self._tab.get::<u64>(Sync::VT_CELLS_RELAYED, Some(0)).unwrap()}
+    unsafe { self._tab.get::<u32>(Sync::VT_RELAYED_CIRCUITS, None)}
+  }
+  /// Circuits, anybody's, that carried cells of their users since the frame before.
+  #[inline]
+  pub fn active(&self) -> Option<u32> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u32>(Sync::VT_ACTIVE, None)}
   }
   #[inline]
-  pub fn bytes_relayed(&self) -> u64 {
+  pub fn cells_relayed(&self) -> Option<u64> {
     // Safety:
     // Created from valid Table for this object
     // which contains a valid value in this slot
-    unsafe { self._tab.get::<u64>(Sync::VT_BYTES_RELAYED, Some(0)).unwrap()}
+    unsafe { self._tab.get::<u64>(Sync::VT_CELLS_RELAYED, None)}
   }
   #[inline]
-  pub fn cells_originated(&self) -> u64 {
+  pub fn bytes_relayed(&self) -> Option<u64> {
     // Safety:
     // Created from valid Table for this object
     // which contains a valid value in this slot
-    unsafe { self._tab.get::<u64>(Sync::VT_CELLS_ORIGINATED, Some(0)).unwrap()}
+    unsafe { self._tab.get::<u64>(Sync::VT_BYTES_RELAYED, None)}
   }
   #[inline]
-  pub fn cells_delivered(&self) -> u64 {
+  pub fn cells_originated(&self) -> Option<u64> {
     // Safety:
     // Created from valid Table for this object
     // which contains a valid value in this slot
-    unsafe { self._tab.get::<u64>(Sync::VT_CELLS_DELIVERED, Some(0)).unwrap()}
+    unsafe { self._tab.get::<u64>(Sync::VT_CELLS_ORIGINATED, None)}
+  }
+  #[inline]
+  pub fn cells_delivered(&self) -> Option<u64> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<u64>(Sync::VT_CELLS_DELIVERED, None)}
   }
   #[inline]
   pub fn drops(&self) -> Option<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<DropCount<'a>>>> {
@@ -2585,8 +2606,10 @@ impl ::flatbuffers::Verifiable for Sync<'_> {
     v: &mut ::flatbuffers::Verifier, pos: usize
   ) -> Result<(), ::flatbuffers::InvalidFlatbuffer> {
     v.visit_table(pos)?
+     .visit_field::<bool>("full", Self::VT_FULL, false)?
      .visit_field::<u32>("links", Self::VT_LINKS, false)?
      .visit_field::<u32>("relayed_circuits", Self::VT_RELAYED_CIRCUITS, false)?
+     .visit_field::<u32>("active", Self::VT_ACTIVE, false)?
      .visit_field::<u64>("cells_relayed", Self::VT_CELLS_RELAYED, false)?
      .visit_field::<u64>("bytes_relayed", Self::VT_BYTES_RELAYED, false)?
      .visit_field::<u64>("cells_originated", Self::VT_CELLS_ORIGINATED, false)?
@@ -2598,12 +2621,14 @@ impl ::flatbuffers::Verifiable for Sync<'_> {
   }
 }
 pub struct SyncArgs<'a> {
-    pub links: u32,
-    pub relayed_circuits: u32,
-    pub cells_relayed: u64,
-    pub bytes_relayed: u64,
-    pub cells_originated: u64,
-    pub cells_delivered: u64,
+    pub full: bool,
+    pub links: Option<u32>,
+    pub relayed_circuits: Option<u32>,
+    pub active: Option<u32>,
+    pub cells_relayed: Option<u64>,
+    pub bytes_relayed: Option<u64>,
+    pub cells_originated: Option<u64>,
+    pub cells_delivered: Option<u64>,
     pub drops: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<DropCount<'a>>>>>,
     pub circuits: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, ::flatbuffers::ForwardsUOffset<CircuitState<'a>>>>>,
 }
@@ -2611,12 +2636,14 @@ impl<'a> Default for SyncArgs<'a> {
   #[inline]
   fn default() -> Self {
     SyncArgs {
-      links: 0,
-      relayed_circuits: 0,
-      cells_relayed: 0,
-      bytes_relayed: 0,
-      cells_originated: 0,
-      cells_delivered: 0,
+      full: false,
+      links: None,
+      relayed_circuits: None,
+      active: None,
+      cells_relayed: None,
+      bytes_relayed: None,
+      cells_originated: None,
+      cells_delivered: None,
       drops: None,
       circuits: None,
     }
@@ -2629,28 +2656,36 @@ pub struct SyncBuilder<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> {
 }
 impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> SyncBuilder<'a, 'b, A> {
   #[inline]
+  pub fn add_full(&mut self, full: bool) {
+    self.fbb_.push_slot::<bool>(Sync::VT_FULL, full, false);
+  }
+  #[inline]
   pub fn add_links(&mut self, links: u32) {
-    self.fbb_.push_slot::<u32>(Sync::VT_LINKS, links, 0);
+    self.fbb_.push_slot_always::<u32>(Sync::VT_LINKS, links);
   }
   #[inline]
   pub fn add_relayed_circuits(&mut self, relayed_circuits: u32) {
-    self.fbb_.push_slot::<u32>(Sync::VT_RELAYED_CIRCUITS, relayed_circuits, 0);
+    self.fbb_.push_slot_always::<u32>(Sync::VT_RELAYED_CIRCUITS, relayed_circuits);
+  }
+  #[inline]
+  pub fn add_active(&mut self, active: u32) {
+    self.fbb_.push_slot_always::<u32>(Sync::VT_ACTIVE, active);
   }
   #[inline]
   pub fn add_cells_relayed(&mut self, cells_relayed: u64) {
-    self.fbb_.push_slot::<u64>(Sync::VT_CELLS_RELAYED, cells_relayed, 0);
+    self.fbb_.push_slot_always::<u64>(Sync::VT_CELLS_RELAYED, cells_relayed);
   }
   #[inline]
   pub fn add_bytes_relayed(&mut self, bytes_relayed: u64) {
-    self.fbb_.push_slot::<u64>(Sync::VT_BYTES_RELAYED, bytes_relayed, 0);
+    self.fbb_.push_slot_always::<u64>(Sync::VT_BYTES_RELAYED, bytes_relayed);
   }
   #[inline]
   pub fn add_cells_originated(&mut self, cells_originated: u64) {
-    self.fbb_.push_slot::<u64>(Sync::VT_CELLS_ORIGINATED, cells_originated, 0);
+    self.fbb_.push_slot_always::<u64>(Sync::VT_CELLS_ORIGINATED, cells_originated);
   }
   #[inline]
   pub fn add_cells_delivered(&mut self, cells_delivered: u64) {
-    self.fbb_.push_slot::<u64>(Sync::VT_CELLS_DELIVERED, cells_delivered, 0);
+    self.fbb_.push_slot_always::<u64>(Sync::VT_CELLS_DELIVERED, cells_delivered);
   }
   #[inline]
   pub fn add_drops(&mut self, drops: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , ::flatbuffers::ForwardsUOffset<DropCount<'b >>>>) {
@@ -2678,8 +2713,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> SyncBuilder<'a, 'b, A> {
 impl ::core::fmt::Debug for Sync<'_> {
   fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
     let mut ds = f.debug_struct("Sync");
+      ds.field("full", &self.full());
       ds.field("links", &self.links());
       ds.field("relayed_circuits", &self.relayed_circuits());
+      ds.field("active", &self.active());
       ds.field("cells_relayed", &self.cells_relayed());
       ds.field("bytes_relayed", &self.bytes_relayed());
       ds.field("cells_originated", &self.cells_originated());

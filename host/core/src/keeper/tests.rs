@@ -3,9 +3,12 @@ use std::sync::Mutex;
 use ed25519_dalek::SigningKey;
 use tokio::sync::oneshot;
 use warren_ports::{BoxFuture, Target};
+use warren_workers::{Worker, WorkerFactory, WorkerFault, WorkerHost};
 
 use super::*;
 use crate::messages::What;
+use crate::open::Open;
+use crate::pool::Span;
 
 /// A clock that is set.
 struct Hand(Mutex<Timestamp>);
@@ -13,6 +16,18 @@ struct Hand(Mutex<Timestamp>);
 impl Clock for Hand {
     fn now(&self) -> Timestamp {
         *self.0.lock().unwrap()
+    }
+}
+
+/// Makes none: these tests stand in for the threads.
+struct NoWorkers;
+
+impl WorkerFactory for NoWorkers {
+    fn name(&self) -> &str {
+        "none"
+    }
+    fn spawn(&self, _: Box<dyn WorkerHost>) -> Result<Box<dyn Worker>, WorkerFault> {
+        Err(WorkerFault::SelfTest { plugin: "none".to_owned(), detail: "there is none".to_owned() })
     }
 }
 
@@ -37,7 +52,10 @@ impl Bench {
         let ports = TunnelPorts::new(None, Vec::new());
         let gauges = vec![Arc::new(Gauge::new("test"))];
         let clocks = Arc::clone(&clock) as Arc<dyn Clock>;
-        let keeper = Keeper::new(rules, Vec::new(), messages, vec![mailbox], gauges, ports, clocks);
+        let open = Arc::new(Open::new(&(0..1)));
+        let pool = Pool::new(Span::new(1, 1), open, Arc::new(NoWorkers), clock.now());
+        let keeping = (pool, Vec::new(), Arc::new(Suites::new(vec![1])));
+        let keeper = Keeper::new(rules, Vec::new(), messages, vec![mailbox], gauges, ports, keeping, clocks);
         let mut bench = Self { keeper, clock, worker, _inbox: inbox };
         let (descriptor, signed) = exit(bench.now());
         bench.tell(ToKeeper::Relay(Box::new(descriptor), signed));

@@ -111,7 +111,7 @@ impl WorkerLoop {
                 self.report.push(ToKeeper::Failed { request, reason, hop });
             }
             Ok((_, Event::CircuitDead { handle, end, reason })) => self.handle_dead(handle, end, reason),
-            Ok((_, Event::Sync(sync))) => self.report.push(ToKeeper::Counts { worker: self.index, sync }),
+            Ok((_, Event::Sync(frame))) => self.report.push(ToKeeper::Sync { worker: self.index, frame }),
             Err(error) => tracing::warn!(worker = self.index, %error, "the worker told something unreadable"),
         }
     }
@@ -125,6 +125,10 @@ impl WorkerLoop {
         exit_key: [u8; 32],
     ) {
         let last_hop = u8::try_from(hops.len()).unwrap_or(u8::MAX);
+        if self.seat.is_none() {
+            self.report.push(ToKeeper::Failed { request, reason: CloseReason::Unspecified, hop: 0 });
+            return;
+        }
         self.builds.0.insert(request, Build { exit_key, last_hop, proving: None });
         self.control(request, &Request::Create { hops, suites });
     }
@@ -224,6 +228,7 @@ impl WorkerLoop {
             self.report.push(ToKeeper::Dead { worker: self.index, handle, reason });
             return;
         }
+        self.report.push(ToKeeper::EndDead { worker: self.index, handle });
         self.port.circuit_dead(self.carrier(handle));
         let home = self.homes.remove(&handle);
         if let Some(post) = home.and_then(|home| self.posts.get_mut(usize::from(home))) {
@@ -249,6 +254,12 @@ impl WorkerLoop {
             return;
         };
         tracing::error!(worker = self.index, %fault, "worker lost; its circuits are dead");
+        self.drop_circuits();
+        self.report.push(ToKeeper::WorkerLost { worker: self.index });
+    }
+
+    /// The worker that had them is gone.
+    pub(super) fn drop_circuits(&mut self) {
         self.builds.0.clear();
         // Connections with an end here wait for the keeper's word: another circuit may save their streams.
         self.port.all_dead(self.index, |circuit| self.ends.holds(circuit));
@@ -257,7 +268,6 @@ impl WorkerLoop {
                 post.pack(Piece::AllDead, b"");
             }
         }
-        self.report.push(ToKeeper::WorkerLost { worker: self.index });
     }
 }
 

@@ -1,11 +1,54 @@
 //! What a worker thread counts for the status page. Written by that thread only.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+/// What the worker of a thread does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(u8)]
+pub(crate) enum State {
+    /// There is none.
+    #[default]
+    Parked = 0,
+    /// It takes whatever comes.
+    Running = 1,
+    /// It takes nothing new.
+    Draining = 2,
+    /// Its module failed again and again.
+    Quarantined = 3,
+}
+
+impl State {
+    const ALL: [Self; 4] = [Self::Parked, Self::Running, Self::Draining, Self::Quarantined];
+
+    /// For people.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Parked => "parked",
+            Self::Running => "running",
+            Self::Draining => "draining",
+            Self::Quarantined => "quarantined",
+        }
+    }
+}
+
+/// CPU time of the calling thread.
+pub(crate) fn thread_cpu() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is a valid timespec for the call to write to.
+    if unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) } == 0 {
+        Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+    } else {
+        Duration::ZERO
+    }
+}
 
 /// Counts of one thread.
 #[derive(Default)]
 pub(crate) struct Gauge {
-    plugin: String,
+    plugin: Mutex<String>,
+    state: AtomicU8,
     restarts: AtomicU64,
     cpu_us: AtomicU64,
     handed_over: AtomicU64,
@@ -15,11 +58,25 @@ pub(crate) struct Gauge {
 
 impl Gauge {
     pub(crate) fn new(plugin: &str) -> Self {
-        Self { plugin: plugin.to_owned(), ..Self::default() }
+        Self { plugin: Mutex::new(plugin.to_owned()), ..Self::default() }
     }
 
-    pub(crate) fn plugin(&self) -> &str {
-        &self.plugin
+    pub(crate) fn plugin(&self) -> String {
+        self.plugin.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Name and version of the module, for people.
+    pub(crate) fn set_plugin(&self, plugin: &str) {
+        plugin.clone_into(&mut self.plugin.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    pub(crate) fn state(&self) -> State {
+        let state = usize::from(self.state.load(Ordering::Relaxed));
+        State::ALL.get(state).copied().unwrap_or_default()
+    }
+
+    pub(crate) fn set_state(&self, state: State) {
+        self.state.store(state as u8, Ordering::Relaxed);
     }
 
     pub(crate) fn restarts(&self) -> u64 {
@@ -37,12 +94,8 @@ impl Gauge {
 
     /// Reads the calling thread's CPU time.
     pub(crate) fn set_cpu(&self) {
-        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        // SAFETY: `time` is a valid timespec for the call to write to.
-        if unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) } == 0 {
-            let micros = time.tv_sec as u64 * 1_000_000 + time.tv_nsec as u64 / 1000;
-            self.cpu_us.store(micros, Ordering::Relaxed);
-        }
+        let micros = thread_cpu().as_micros();
+        self.cpu_us.store(u64::try_from(micros).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
     /// So many datagrams that belong to another thread were handed over, or dropped because it was
