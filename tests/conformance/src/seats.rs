@@ -313,8 +313,9 @@ impl Net {
 
     /// Asks machine 0 for a circuit and waits; none when it did not come to be.
     fn circuit(&mut self, id: u64, hops: &[usize]) -> Option<CircuitHandle> {
+        let suites = vec![1; hops.len()];
         let hops = hops.iter().map(|hop| self.descriptor(*hop)).collect();
-        let request = Request::Create { hops, suite: 1 }.encode(RequestId(id));
+        let request = Request::Create { hops, suites }.encode(RequestId(id));
         self.call(0, |seat, now| seat.control(now, &request));
         self.run_for(Duration::from_secs(20));
         self.ready.get(&id).copied()
