@@ -83,6 +83,8 @@ pub struct Tunnel {
     incomplete: Incomplete,
     counts: Counts,
     sync_at: Option<Timestamp>,
+    /// When it was called last.
+    latest: Timestamp,
 }
 
 impl Default for Tunnel {
@@ -123,6 +125,7 @@ impl Tunnel {
             incomplete: Incomplete::default(),
             counts: Counts::default(),
             sync_at: None,
+            latest: Timestamp::default(),
         }
     }
 
@@ -299,6 +302,7 @@ impl Tunnel {
         if self.settings.is_none() {
             return;
         }
+        self.latest = cx.now;
         for _ in 0..TIMERS_A_CALL {
             let Some((at, whose)) = self.timers.pop(cx.now) else { break };
             self.care(cx, at, whose);

@@ -7,7 +7,7 @@ use warren_schemas::generated::state as fb;
 use warren_schemas::{CircuitHandle, CircuitId, LinkId, RequestId, Timestamp};
 
 use super::read::{Result, State, count, handshake, impossible, leg, parts, retry, suite, target};
-use crate::circuit::{Answered, Building, Circuit, Extending, Next, Origin, Planned, Relay};
+use crate::circuit::{Answered, Birth, Building, Circuit, Extending, Next, Origin, Planned, Relay};
 use crate::crypto::Direction;
 use crate::fragments::{Assembler, MAX_HANDSHAKE};
 use crate::layer;
@@ -66,16 +66,16 @@ impl State<'_> {
         let repeated = self.now < born.after(SAME_ANSWER);
         let created =
             table.created().filter(|_| repeated).map(|created| short(created.bytes())).transpose()?;
+        let birth = Birth { share, created: created.unwrap_or_default() };
         let assembling = table.assembling().map(|came| parts(Some(came))).transpose()?;
         let relay = Relay {
             opener,
             sealer,
             previous: self.attach(leg(table.previous()), handle, Opened::ByThem)?,
             next: self.next(table, handle)?,
-            share,
-            created: created.unwrap_or_default(),
+            birth: repeated.then(|| Box::new(birth)),
             extends: table.extends().min(MAX_EXTENDS),
-            assembling: assembling.map(|assembler| (table.assembling_exchange(), assembler)),
+            assembling: assembling.map(|assembler| Box::new((table.assembling_exchange(), assembler))),
             answered: table.answered().map(|answered| self.answered(&answered)).transpose()?,
             delivered: table.delivered(),
             born,
@@ -133,7 +133,7 @@ impl State<'_> {
     }
 
     /// A handle that was given out and is not taken yet.
-    fn new_circuit(&self, handle: u32) -> Result<CircuitHandle> {
+    pub(super) fn new_circuit(&self, handle: u32) -> Result<CircuitHandle> {
         let given = self.heir.last_handle.is_some_and(|last| (1..=last).contains(&handle));
         let handle = CircuitHandle(handle);
         if !given || self.heir.circuits.contains_key(&handle) {
@@ -150,7 +150,7 @@ impl State<'_> {
         if kind == opened && free { Ok(leg) } else { Err(impossible("leg")) }
     }
 
-    fn add(&mut self, handle: CircuitHandle, mut circuit: Circuit, armed: Option<u64>) {
+    pub(super) fn add(&mut self, handle: CircuitHandle, mut circuit: Circuit, armed: Option<u64>) {
         let due = circuit.due();
         self.arm(circuit.alarm(), Whose::Circuit(handle), due, armed);
         self.heir.circuits.insert(handle, circuit);
