@@ -62,6 +62,8 @@ pub struct Tunnel {
     gone: bool,
     /// The suites it speaks, best first.
     suites: &'static [u8],
+    /// What it was before, to be wiped with it.
+    remains: Option<Box<Self>>,
     settings: Option<Settings>,
     links: OwnIdMap<LinkId, Box<Link>>,
     pending: BTreeMap<LinkId, Pending>,
@@ -107,6 +109,7 @@ impl Tunnel {
         Self {
             gone: false,
             suites,
+            remains: None,
             settings: None,
             links: OwnIdMap::default(),
             pending: BTreeMap::new(),

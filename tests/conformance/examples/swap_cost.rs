@@ -37,7 +37,7 @@ fn fresh(factory: &dyn WorkerFactory, now: Timestamp, config: &[u8]) -> Result<B
 fn say(what: &str, times: &mut [Duration]) {
     times.sort_unstable();
     let at = |share: usize| times.get(times.len() * share / 100).copied().unwrap_or_default();
-    println!("{what:<22} p50 {:>9.1?}  p99 {:>9.1?}", at(50), at(99));
+    println!("{what:<22} p10 {:>9.1?}  p50 {:>9.1?}  p99 {:>9.1?}", at(10), at(50), at(99));
 }
 
 fn main() -> Result<(), Box<dyn Error>> {

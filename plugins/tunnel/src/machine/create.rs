@@ -162,7 +162,7 @@ impl Tunnel {
             bytes_out: 0,
             alarm: Alarm::default(),
         };
-        self.created.insert(create.share.to_vec(), (), cx.now.after(SAME_ANSWER));
+        self.created.insert(create.name().to_vec(), (), cx.now.after(SAME_ANSWER));
         self.counts.relayed_circuits += 1;
         self.circuits.insert(handle, Circuit::Relay(Box::new(relay)));
         self.arm_circuit(handle);

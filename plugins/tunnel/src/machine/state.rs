@@ -42,8 +42,9 @@ pub enum StateError {
 
 impl Tunnel {
     /// Gives the whole state to a successor, once. From now on this machine is nothing: it drops
-    /// all, refuses every configuration, and its secrets are wiped. The bytes hold them: wipe those
-    /// too. The same state gives the same bytes, natively and in Wasm.
+    /// all and refuses every configuration. Its secrets are wiped when it is dropped, so that the
+    /// successor need not wait for that. The bytes hold them: wipe those too. The same state gives
+    /// the same bytes, natively and in Wasm.
     ///
     /// # Errors
     /// `NotConfigured`, `Gone`; `TooLong` when it holds more than a state may have, and goes on then.
@@ -74,7 +75,9 @@ impl Tunnel {
             return Err(StateError::TooLong(most));
         }
         let bytes = survey.write(most, |builder| queue.give(builder));
-        *self = Self { gone: true, ..Self::speaking(self.suites) };
+        let nothing = Self { gone: true, ..Self::speaking(self.suites) };
+        let remains = std::mem::replace(self, nothing);
+        self.remains = Some(Box::new(remains));
         Ok(bytes)
     }
 

@@ -201,14 +201,14 @@ impl State<'_> {
             alarm: Alarm::default(),
         };
         self.heir.counts.relayed_circuits += 1;
-        self.add(handle, Circuit::Relay(Box::new(relay)), has(ARMED).then(|| record.alarm()));
+        self.add(handle, Circuit::Relay(Box::new(relay)), has(ARMED).then(|| record.alarm()))?;
         Ok(handle)
     }
 
     /// Puts the idle circuits on their next links, each link's table in one go. To be called before
     /// other circuits come on them.
     pub(super) fn attach_nexts(&mut self) -> Result<()> {
-        self.nexts.sort_unstable_by_key(|(leg, _)| (leg.link, leg.id));
+        self.nexts.sort_unstable_by_key(|(leg, _)| u64::from(leg.link.0) << 32 | u64::from(leg.id.0));
         for group in self.nexts.chunk_by(|(one, _), (other, _)| one.link == other.link) {
             let Some((first, _)) = group.first() else { continue };
             let link = self.heir.links.get_mut(&first.link).ok_or(impossible("leg on no link"))?;
