@@ -145,14 +145,12 @@ pub(crate) struct Relay {
     pub previous: Leg,
     /// Away from it.
     pub next: Next,
-    /// What names its CREATE: the originator's X25519 key.
-    pub share: Vec<u8>,
-    /// What CREATED said, while it is repeated.
-    pub created: Vec<u8>,
+    /// Its CREATE and CREATED, while that is repeated.
+    pub birth: Option<Box<Birth>>,
     /// Distinct EXTENDs so far.
     pub extends: u32,
     /// The EXTEND whose parts are being put together.
-    pub assembling: Option<(u32, Assembler)>,
+    pub assembling: Option<Box<(u32, Assembler)>>,
     /// The last EXTEND that was answered.
     pub answered: Option<Answered>,
     /// Whether the host was told of it as a last hop.
@@ -167,6 +165,14 @@ pub(crate) struct Relay {
     pub bytes_out: u64,
     /// Its timer.
     pub alarm: Alarm,
+}
+
+/// How a circuit was asked for and answered.
+pub(crate) struct Birth {
+    /// What names its CREATE: the originator's X25519 key.
+    pub share: Vec<u8>,
+    /// What CREATED said.
+    pub created: Vec<u8>,
 }
 
 /// An answer to EXTEND, to be repeated unchanged.

@@ -121,6 +121,13 @@ impl AeadKey {
         Self(Cipher::new(key))
     }
 
+    /// The key itself, for a successor's state.
+    #[inline]
+    #[must_use]
+    pub fn bytes(&self) -> &[u8; 32] {
+        self.0.bytes()
+    }
+
     /// Encrypts `content` in place under `counter` and gives the tag.
     ///
     /// # Errors

@@ -82,13 +82,10 @@ impl Machine for Guest {
         self.0.snapshot().map_err(|error| error.to_string())
     }
 
-    fn import_state(&mut self, _: &mut Host, now: Timestamp, state: Vec<u8>) -> Result<(), String> {
-        let taken = self.0.import_state(now, &state).map_err(|error| error.to_string());
-        // At the speed of memory, which zeroizing a byte at a time is not: cells wait meanwhile.
-        let mut state = state;
-        state.fill(0);
-        std::hint::black_box(state.as_slice());
-        taken
+    fn import_state(&mut self, _: &mut Host, now: Timestamp, mut state: Vec<u8>) -> Result<(), String> {
+        let taken = self.0.import_state(now, &state);
+        warren_schemas::state::wipe(&mut state);
+        taken.map_err(|error| error.to_string())
     }
 
     fn shutdown(&mut self, host: &mut Host, now: Timestamp, reason: u8) -> Vec<u8> {

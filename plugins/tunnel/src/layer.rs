@@ -54,8 +54,6 @@ impl HopKeys {
 
 /// Puts layers on. Owns the only counter of its key, so no value is used twice.
 pub struct Sealer {
-    /// The key as bytes, for a successor.
-    raw: Secret,
     key: AeadKey,
     counter: Counter,
     associated: [u8; 4],
@@ -72,7 +70,7 @@ impl Sealer {
     #[must_use]
     pub fn resume(key: &[u8; 32], suite: Suite, direction: Direction, next: u64) -> Self {
         let associated = associated_data(suite as u8, direction, LayerKind::Hop);
-        Self { raw: Secret::new(*key), key: AeadKey::new(key), counter: Counter::resume(next), associated }
+        Self { key: AeadKey::new(key), counter: Counter::resume(next), associated }
     }
 
     /// Puts a layer around the `len` bytes at `start` of `buf`: [`LAYER_FRONT`] bytes before them,
@@ -95,7 +93,7 @@ impl Sealer {
         let (sealed, tag) = rest.split_last_chunk_mut::<TAG_LEN>().ok_or(SealError::NoRoom)?;
         let counter = self.counter.take().ok_or(SealError::Exhausted)?;
         #[cfg(test)]
-        crate::testing::nonces::note(&*self.raw, counter);
+        crate::testing::nonces::note(self.key.bytes(), counter);
         *low = (counter as u32).to_be_bytes();
         if let Some(first) = sealed.first_mut() {
             *first = command;
@@ -113,8 +111,6 @@ impl Sealer {
 
 /// Takes layers off, each once.
 pub struct Opener {
-    /// The key as bytes, for a successor.
-    raw: Secret,
     key: AeadKey,
     window: ReplayWindow,
     associated: [u8; 4],
@@ -125,7 +121,7 @@ impl Opener {
     #[must_use]
     pub fn new(key: &[u8; 32], suite: Suite, direction: Direction) -> Self {
         let associated = associated_data(suite as u8, direction, LayerKind::Hop);
-        Self { raw: Secret::new(*key), key: AeadKey::new(key), window: ReplayWindow::new(), associated }
+        Self { key: AeadKey::new(key), window: ReplayWindow::new(), associated }
     }
 
     /// Makes as if every counter below `next` was seen.

@@ -62,6 +62,8 @@ pub struct Tunnel {
     gone: bool,
     /// The suites it speaks, best first.
     suites: &'static [u8],
+    /// What it was before, to be wiped with it.
+    remains: Option<Box<Self>>,
     settings: Option<Settings>,
     links: OwnIdMap<LinkId, Box<Link>>,
     pending: BTreeMap<LinkId, Pending>,
@@ -83,6 +85,8 @@ pub struct Tunnel {
     incomplete: Incomplete,
     counts: Counts,
     sync_at: Option<Timestamp>,
+    /// When it was called last.
+    latest: Timestamp,
 }
 
 impl Default for Tunnel {
@@ -105,6 +109,7 @@ impl Tunnel {
         Self {
             gone: false,
             suites,
+            remains: None,
             settings: None,
             links: OwnIdMap::default(),
             pending: BTreeMap::new(),
@@ -123,6 +128,7 @@ impl Tunnel {
             incomplete: Incomplete::default(),
             counts: Counts::default(),
             sync_at: None,
+            latest: Timestamp::default(),
         }
     }
 
@@ -299,6 +305,7 @@ impl Tunnel {
         if self.settings.is_none() {
             return;
         }
+        self.latest = cx.now;
         for _ in 0..TIMERS_A_CALL {
             let Some((at, whose)) = self.timers.pop(cx.now) else { break };
             self.care(cx, at, whose);

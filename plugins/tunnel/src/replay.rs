@@ -6,35 +6,81 @@ use crate::counter::rebuild;
 pub const WINDOW: u64 = 4096;
 const WORDS: usize = (WINDOW / 64) as usize;
 
-/// Remembers which of the last [`WINDOW`] counters were authenticated. 520 bytes.
+/// Remembers which of the last [`WINDOW`] counters were authenticated. 24 bytes, and 512 more once
+/// there were more than 64: most circuits of a relay carry little.
 #[derive(Clone)]
 pub struct ReplayWindow {
     /// One more than the highest counter that was marked.
     next: u64,
-    bits: [u64; WORDS],
+    /// The first word, while it is the only one that ever had a mark.
+    first: u64,
+    /// All of them from the first mark above it on.
+    words: Option<Box<[u64; WORDS]>>,
 }
 
 impl ReplayWindow {
     /// A window that has seen nothing.
     #[must_use]
     pub const fn new() -> Self {
-        Self { next: 0, bits: [0; WORDS] }
+        Self { next: 0, first: 0, words: None }
     }
 
     /// Its words as they stand in memory, without those never used: with `next`, all there is.
     pub(crate) fn words(&self) -> &[u64] {
         let used = usize::try_from(self.next.div_ceil(64)).map_or(WORDS, |used| used.min(WORDS));
-        self.bits.get(..used).unwrap_or_default()
+        let words = self.words.as_ref().map_or(std::slice::from_ref(&self.first), |words| &words[..]);
+        words.get(..used.min(words.len())).unwrap_or_default()
     }
 
     /// The window that `next` and `words` describe; none when there are too many words.
-    pub(crate) fn resume(next: u64, words: impl ExactSizeIterator<Item = u64>) -> Option<Self> {
-        let mut window = Self { next, bits: [0; WORDS] };
-        if words.len() > WORDS {
+    pub(crate) fn resume(next: u64, mut words: impl ExactSizeIterator<Item = u64>) -> Option<Self> {
+        let first = words.next().unwrap_or(0);
+        Self::resume_apart(next, first, words)
+    }
+
+    /// The same with the first word apart.
+    pub(crate) fn resume_apart(
+        next: u64,
+        first: u64,
+        rest: impl ExactSizeIterator<Item = u64>,
+    ) -> Option<Self> {
+        let mut window = Self { next, first, words: None };
+        if rest.len() >= WORDS {
             return None;
         }
-        window.bits.iter_mut().zip(words).for_each(|(to, from)| *to = from);
+        if rest.len() > 0 {
+            window.grow().iter_mut().skip(1).zip(rest).for_each(|(to, from)| *to = from);
+        }
         Some(window)
+    }
+
+    /// The word of that place; a place without memory was never marked.
+    #[inline]
+    fn word(&self, place: usize) -> u64 {
+        match &self.words {
+            Some(words) => words.get(place).copied().unwrap_or(u64::MAX),
+            None if place == 0 => self.first,
+            None => 0,
+        }
+    }
+
+    #[inline]
+    fn word_mut(&mut self, place: usize) -> Option<&mut u64> {
+        if self.words.is_none() && place == 0 {
+            return Some(&mut self.first);
+        }
+        self.grow().get_mut(place)
+    }
+
+    fn grow(&mut self) -> &mut [u64; WORDS] {
+        let first = self.first;
+        self.words.get_or_insert_with(|| {
+            let mut words = Box::new([0; WORDS]);
+            if let Some(word) = words.first_mut() {
+                *word = first;
+            }
+            words
+        })
     }
 
     /// One more than the highest counter marked so far.
@@ -58,8 +104,7 @@ impl ReplayWindow {
         if counter >= self.next {
             return counter != u64::MAX;
         }
-        self.next - counter <= WINDOW
-            && self.bits.get(word(counter)).is_some_and(|bits| bits & bit(counter) == 0)
+        self.next - counter <= WINDOW && self.word(word(counter)) & bit(counter) == 0
     }
 
     /// Marks `counter`, which was just authenticated and is fresh.
@@ -69,7 +114,7 @@ impl ReplayWindow {
             self.forget(self.next, counter);
             self.next = counter.saturating_add(1);
         }
-        if let Some(bits) = self.bits.get_mut(word(counter)) {
+        if let Some(bits) = self.word_mut(word(counter)) {
             *bits |= bit(counter);
         }
     }
@@ -77,15 +122,25 @@ impl ReplayWindow {
     /// Clears the places of `from` to `to`, both included.
     fn forget(&mut self, from: u64, to: u64) {
         if to - from >= WINDOW {
-            self.bits = [0; WORDS];
+            self.first = 0;
+            if let Some(words) = &mut self.words {
+                **words = [0; WORDS];
+            }
             return;
         }
         let mut at = from;
         while at <= to {
             let span = (64 - at % 64).min(to - at + 1);
             let mask = (u64::MAX >> (64 - span)) << (at % 64);
-            if let Some(bits) = self.bits.get_mut(word(at)) {
-                *bits &= !mask;
+            // Where there is no memory there is no mark to clear.
+            match &mut self.words {
+                Some(words) => {
+                    if let Some(bits) = words.get_mut(word(at)) {
+                        *bits &= !mask;
+                    }
+                }
+                None if word(at) == 0 => self.first &= !mask,
+                None => {}
             }
             at = at.saturating_add(span);
         }
@@ -155,6 +210,26 @@ mod tests {
                 prop_assert!(!window.is_fresh(at));
             }
         }
+    }
+
+    #[test]
+    fn what_is_written_down_goes_on_as_it_was() {
+        for marked in [0, 1, 63, 64, 65, 4095, 4096, 10_000] {
+            let mut window = ReplayWindow::new();
+            (0..marked).step_by(3).for_each(|counter| window.mark(counter));
+            let again = ReplayWindow::resume(window.next(), window.words().iter().copied()).unwrap();
+            assert_eq!(again.words(), window.words());
+            assert!(again.words.is_some() == (window.next() > 64));
+            for counter in 0..marked + 5000 {
+                assert_eq!(again.is_fresh(counter), window.is_fresh(counter), "{counter} of {marked}");
+            }
+        }
+        assert!(ReplayWindow::resume(1, [0; 65].into_iter()).is_none());
+        // No window writes this; it must not take what it should refuse, and go on.
+        let mut short = ReplayWindow::resume(1000, [u64::MAX].into_iter()).unwrap();
+        assert!(!short.is_fresh(63) && short.is_fresh(64) && short.is_fresh(2000));
+        short.mark(64);
+        assert!(!short.is_fresh(63) && !short.is_fresh(64) && short.is_fresh(65));
     }
 
     #[test]

@@ -38,6 +38,11 @@ impl Timers {
         }
     }
 
+    /// All timers of a machine that has none yet, put in order at once.
+    pub(crate) fn resume(entries: Vec<Reverse<(Timestamp, Whose)>>) -> Self {
+        Self { heap: entries.into() }
+    }
+
     /// When the next entry is due.
     pub(crate) fn next(&self) -> Option<Timestamp> {
         self.heap.peek().map(|Reverse((at, _))| *at)
@@ -53,6 +58,11 @@ impl Timers {
 }
 
 impl Alarm {
+    /// One whose entry goes to [`Timers::resume`].
+    pub(crate) const fn of(at: Timestamp) -> Self {
+        Self(Some(at))
+    }
+
     /// The time it is set to.
     pub(crate) const fn at(self) -> Option<Timestamp> {
         self.0

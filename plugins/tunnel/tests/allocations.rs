@@ -59,8 +59,9 @@ fn a_batch_goes_through_every_role_without_an_allocation() {
             let from = net.nodes[hop].address;
             let node = &mut net.nodes[hop];
             let (answer, allocations) = counted(|| node.tunnel.handle_data(&mut node.env, now, batch));
-            // The first cell of a while may set a timer.
-            assert!(round == 0 || allocations == 0, "{allocations} at hop {hop}");
+            // The first cell of a while may set a timer; a window grows once, after 64 cells.
+            let most = if round < 2 { 3 } else { 0 };
+            assert!(allocations <= most, "{allocations} at hop {hop} in round {round}");
             let kind = if hop < 3 { SlotKind::Send } else { SlotKind::Deliver };
             assert!(answer.slots().all(|slot| slot.kind == kind));
             batch = if hop < 3 { received(&answer, from) } else { answer };

@@ -101,8 +101,8 @@ impl Association {
         Ok(Self { socket, relay, _control: control })
     }
 
-    /// Sends `payload` to `target` until an answer comes, every second, and gives the answer without
-    /// its header.
+    /// Sends `payload` to `target`, an address, until an answer comes from there, every second, and
+    /// gives the answer without its header.
     ///
     /// # Errors
     /// When none comes in ten tries.
@@ -114,9 +114,10 @@ impl Association {
             self.socket.send_to(&datagram, self.relay)?;
             let Ok((length, from)) = self.socket.recv_from(&mut buffer) else { continue };
             ensure!(from == self.relay, "an answer from {from}");
-            // The header of an IPv4 source: reserved 2, fragment 1, kind 1, address 4, port 2.
-            ensure!(buffer.get(3) == Some(&1), "not from an IPv4 address");
-            return Ok(buffer.get(10..length).context("too short")?.to_vec());
+            let answer = buffer.get(..length).context("too long")?;
+            // Reserved 2, fragment 1, kind 1, address, port 2: the source is who was asked.
+            let header = [&[0, 0, 0], target.encode()?.as_slice()].concat();
+            return Ok(answer.strip_prefix(header.as_slice()).context("from somebody else")?.to_vec());
         }
         bail!("no answer")
     }

@@ -1,11 +1,14 @@
 //! A network with its client, and the conditions tests wait for.
 
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
+use serde_json::Value;
 use warren_bench::Stopwatch;
 use warren_bench::network::{Network, Node, NodeStatus, Plan, Role};
 
@@ -58,7 +61,7 @@ pub fn cache() -> anyhow::Result<PathBuf> {
     Ok(cache.context("no home folder")?.join("warren"))
 }
 
-fn plan(relays: u8, exits: u8) -> anyhow::Result<Plan> {
+fn plan(relays: u8, exits: u8, workers: u8) -> anyhow::Result<Plan> {
     let plugins = std::env::var_os("WARREN_PLUGINS")
         .map_or_else(|| Ok(cache()?.join("plugins")), |path| Ok::<_, anyhow::Error>(path.into()))?;
     let mode = std::env::var("WARREN_E2E_MODE").unwrap_or_else(|_| "wasm".into());
@@ -68,8 +71,8 @@ fn plan(relays: u8, exits: u8) -> anyhow::Result<Plan> {
         "{} is not there: cargo xtask build-plugins",
         plugin.display()
     );
-    let set = [("workers.count", "1"), ("workers.mode", mode.as_str())];
-    let set = set.map(|(key, value)| (key.to_owned(), value.to_owned())).to_vec();
+    let set = [("workers.count", workers.to_string()), ("workers.mode", mode)];
+    let set = set.map(|(key, value)| (key.to_owned(), value)).to_vec();
     Ok(Plan { program: program()?, plugin, relays, exits, client_hops: vec![1, 2, 3], dir: None, set })
 }
 
@@ -80,9 +83,17 @@ impl Lab {
     /// # Errors
     /// When a process does not start, or circuits do not stand within a minute.
     pub fn start(relays: u8, exits: u8) -> anyhow::Result<Self> {
+        Self::with_workers(relays, exits, 1)
+    }
+
+    /// The same with so many workers in every node.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn with_workers(relays: u8, exits: u8, workers: u8) -> anyhow::Result<Self> {
         // A test that failed poisons nothing: its network is gone.
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut network = Network::start(plan(relays, exits)?, &|| true)?;
+        let mut network = Network::start(plan(relays, exits, workers)?, &|| true)?;
         network.wait_for_circuits(&|| true)?;
         Ok(Self { network, _turn: turn })
     }
@@ -135,6 +146,26 @@ impl Lab {
         alive.filter_map(|node| node.peer_id().map(str::to_owned)).collect()
     }
 
+    /// Where the relays and exits said that they listen: tunnel and overlay.
+    ///
+    /// # Errors
+    /// When one did not say so in words that are understood.
+    pub fn server_addresses(&self) -> anyhow::Result<BTreeSet<SocketAddr>> {
+        let mut addresses = BTreeSet::new();
+        for name in self.servers() {
+            let events = std::fs::read_to_string(self.dir().join(name).join("events.jsonl"))?;
+            let mut events = events.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+            let ready = events.find(|event| crate::swarm::is(event, "ready")).context("not ready")?;
+            for kind in ["tunnel", "overlay"] {
+                let listed = ready.get(kind).and_then(Value::as_array).context("no addresses")?;
+                for address in listed {
+                    addresses.insert(address_of(address.as_str().context("no text")?)?);
+                }
+            }
+        }
+        Ok(addresses)
+    }
+
     /// Kills the node with this peer id, as a crash would.
     ///
     /// # Errors
@@ -176,6 +207,16 @@ impl Lab {
         let servers = self.nodes().iter().filter(|node| node.role() != Role::Originator);
         servers.map(|node| node.name().to_owned()).collect()
     }
+}
+
+/// Of `127.0.0.1:1` or `/ip4/127.0.0.1/udp/1/…`.
+fn address_of(text: &str) -> anyhow::Result<SocketAddr> {
+    let mut parts = text.split('/').skip(1);
+    let address = match (parts.next(), parts.next(), parts.next(), parts.next()) {
+        (Some("ip4" | "ip6"), Some(ip), Some(_), Some(port)) => (ip.parse::<IpAddr>()?, port.parse()?).into(),
+        _ => text.parse()?,
+    };
+    Ok(address)
 }
 
 /// Paths of the circuits that can be used.

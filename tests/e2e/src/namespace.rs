@@ -35,3 +35,19 @@ pub fn run_inside(test: &str) -> anyhow::Result<()> {
     ensure!(status.success(), "inside the namespace: {status}");
     Ok(())
 }
+
+/// Datagrams and segments that this namespace could not send for want of a route, IPv4 and IPv6
+/// (`OutNoRoutes`).
+///
+/// # Errors
+/// When the kernel does not say.
+pub fn without_route() -> anyhow::Result<u64> {
+    let four = std::fs::read_to_string("/proc/net/snmp")?;
+    let mut lines = four.lines().filter(|line| line.starts_with("Ip:")).map(|line| line.split(' '));
+    let (mut names, mut counts) = (lines.next().context("no names")?, lines.next().context("no counts")?);
+    let column = names.position(|name| name == "OutNoRoutes").context("no OutNoRoutes")?;
+    let four: u64 = counts.nth(column).context("no count")?.parse()?;
+    let six = std::fs::read_to_string("/proc/net/snmp6").unwrap_or_default();
+    let six = six.lines().find_map(|line| line.strip_prefix("Ip6OutNoRoutes"));
+    Ok(four + six.map_or(Ok(0), |count| count.trim().parse())?)
+}

@@ -3,12 +3,15 @@
 #![expect(clippy::panic, reason = "a test fails by panicking")]
 
 use std::collections::HashSet;
+use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
-use warren_bench::network::Role;
+use warren_bench::network::{Node, Role};
 use warren_e2e::fetch::{self, Association, Door, Page, Target};
 use warren_e2e::lab::{Lab, ready_paths};
 use warren_e2e::origin::Origin;
+use warren_e2e::trace::{self, Watch};
+use warren_e2e::{namespace, not_run};
 
 const MB: u64 = 1_000_000;
 
@@ -43,19 +46,25 @@ fn many_pages_at_once_share_the_circuits() {
     assert_eq!(origin.requests(), 20);
 }
 
-#[test]
-fn names_are_resolved_at_the_exit_and_udp_goes_both_ways() {
-    let lab = Lab::start(3, 2).unwrap();
-    let (origin, door) = (Origin::start().unwrap(), lab.door().unwrap());
-    let name = Target::Name("localhost".into(), origin.address().port());
-    let echo = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-    let at = Target::Address(echo.local_addr().unwrap());
+/// Sends every datagram back, until the process ends.
+fn echo(address: &str) -> SocketAddr {
+    let echo = UdpSocket::bind(address).unwrap();
+    let address = echo.local_addr().unwrap();
     std::thread::spawn(move || {
         let mut buffer = [0; 2048];
         while let Ok((length, from)) = echo.recv_from(&mut buffer) {
             let _ = echo.send_to(&buffer[..length], from);
         }
     });
+    address
+}
+
+#[test]
+fn names_are_resolved_at_the_exit_and_udp_goes_both_ways() {
+    let lab = Lab::start(3, 2).unwrap();
+    let (origin, door) = (Origin::start().unwrap(), lab.door().unwrap());
+    let name = Target::Name("localhost".into(), origin.address().port());
+    let at = Target::Address(echo("127.0.0.1:0"));
     for hops in 1..=3 {
         let user = format!("h{hops}");
         drop(fetch::connect(&door, &user, name.clone()).unwrap());
@@ -95,11 +104,7 @@ fn fetch_soon(door: &Door, origin: &Origin) {
 fn after_a_relay_or_an_exit_died_new_pages_arrive() {
     let mut lab = Lab::start(4, 2).unwrap();
     let (origin, door) = (Origin::start().unwrap(), lab.door().unwrap());
-    let mut page = Page::open(&door, "h3", origin.address(), 100 * MB).unwrap();
-    page.read_to(10 * MB).unwrap();
-    let status = lab.status().unwrap();
-    let busy = status.ready_circuits().find(|circuit| circuit.path.len() == 3 && circuit.streams > 0);
-    let path = busy.unwrap_or_else(|| panic!("no circuit carries the page: {status:#?}")).path.clone();
+    let (page, path) = page_under_way(&lab, &door, &origin);
     lab.kill(&path[0]).unwrap();
     // The stream may live on over another circuit with the same last hop, or end; what it gives
     // must be right, which reading checks.
@@ -116,12 +121,61 @@ fn after_a_relay_or_an_exit_died_new_pages_arrive() {
     .unwrap();
 }
 
+/// Opens a page on a circuit of three hops, reads some of it, and gives that circuit's path too.
+#[track_caller]
+fn page_under_way(lab: &Lab, door: &Door, origin: &Origin) -> (Page, Vec<String>) {
+    let mut page = Page::open(door, "h3", origin.address(), 100 * MB).unwrap();
+    // What is not read is not sent: nearly all of it is still at the origin.
+    page.read_to(10 * MB).unwrap();
+    let status = lab.status().unwrap();
+    let busy = status.ready_circuits().find(|circuit| circuit.path.len() == 3 && circuit.streams > 0);
+    let path = busy.unwrap_or_else(|| panic!("no circuit carries the page: {status:#?}")).path.clone();
+    (page, path)
+}
+
+#[test]
+fn a_stream_survives_the_death_of_a_relay() {
+    let mut lab = Lab::with_workers(4, 2, 2).unwrap();
+    let (origin, door) = (Origin::start().unwrap(), lab.door().unwrap());
+    let (page, path) = page_under_way(&lab, &door, &origin);
+    lab.kill(&path[0]).unwrap();
+    page.finish().unwrap();
+    assert_eq!(origin.requests(), 1, "it is the same stream");
+}
+
+#[test]
+fn ipv6_is_reached_over_tcp_and_udp() {
+    let lab = Lab::start(3, 2).unwrap();
+    let (origin, door) = (Origin::start_v6().unwrap(), lab.door().unwrap());
+    let at = Target::Address(echo("[::1]:0"));
+    for hops in 1..=3 {
+        let user = format!("h{hops}");
+        fetch::page(&door, &user, origin.address(), MB).unwrap();
+        let association = Association::open(&door, &user).unwrap();
+        for length in [1, 1000, 1500] {
+            let payload: Vec<u8> = (0..length).map(warren_e2e::origin::byte_at).collect();
+            assert_eq!(association.ask(&at, &payload).unwrap(), payload, "{hops} hops, {length} bytes");
+        }
+    }
+    assert_eq!(origin.requests(), 3);
+}
+
 #[test]
 fn without_relays_nothing_moves_and_it_says_why() {
+    const NAME: &str = "without_relays_nothing_moves_and_it_says_why";
+    if !namespace::is_inside() && namespace::is_possible() {
+        return namespace::run_inside(NAME).unwrap();
+    }
     let mut lab = Lab::start(3, 2).unwrap();
     let (origin, door) = (Origin::start().unwrap(), lab.door().unwrap());
     fetch::page(&door, "h3", origin.address(), MB).unwrap();
-    let before = origin.requests();
+    let before = (origin.requests(), namespace::without_route().unwrap());
+    let known = lab.server_addresses().unwrap();
+    let client = lab.client().and_then(Node::pid).unwrap();
+    let watch = trace::is_possible().then(|| Watch::start(client, &lab.dir().join("trace.txt")).unwrap());
+    if watch.is_none() && !namespace::is_inside() {
+        not_run::note("where the client sent without relays: neither namespace nor strace").unwrap();
+    }
     lab.kill_all();
     let waiting = std::thread::scope(|scope| {
         let page = scope.spawn(|| fetch::page(&door, "h3-again", origin.address(), MB));
@@ -132,7 +186,15 @@ fn without_relays_nothing_moves_and_it_says_why() {
         status.unwrap().waiting
     });
     assert!(!waiting[0].is_empty());
-    assert_eq!(origin.requests(), before, "something left without a circuit");
+    let after = (origin.requests(), namespace::without_route().unwrap());
+    assert_eq!(after, before, "something left without a circuit");
+    if let Some(watch) = watch {
+        let trace = watch.end().unwrap();
+        assert!(trace.refused.is_empty(), "sent past the circuits: {:#?}", trace.refused);
+        assert!(!trace.addresses.is_empty(), "it asked after the relays that were gone");
+        let strangers: Vec<_> = trace.addresses.difference(&known).collect();
+        assert!(strangers.is_empty(), "neither tunnel nor overlay of a relay: {strangers:?}");
+    }
     lab.revive().unwrap();
     let patience = Duration::from_secs(120);
     lab.wait_for("circuits again", patience, |status| ready_paths(status).iter().any(|path| path.len() == 3))

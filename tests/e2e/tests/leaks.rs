@@ -1,7 +1,7 @@
 //! Nothing leaves but through the circuits: a network namespace with only loopback counts every
 //! packet for which there is no route; where there are no namespaces, strace shows every address.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::net::{SocketAddrV4, UdpSocket};
 use std::time::Duration;
@@ -11,20 +11,6 @@ use warren_e2e::lab::Lab;
 use warren_e2e::swarm::{self, Talker, is, text};
 use warren_e2e::tracker::Swarm;
 use warren_e2e::{namespace, not_run, trace};
-
-/// Packets that this namespace could not send for want of a route, IPv4 and IPv6 (`OutNoRoutes`).
-fn without_route() -> u64 {
-    let four = std::fs::read_to_string("/proc/net/snmp").unwrap();
-    let lines: Vec<Vec<&str>> =
-        four.lines().filter(|line| line.starts_with("Ip:")).map(|line| line.split(' ').collect()).collect();
-    let column = lines[0].iter().position(|name| *name == "OutNoRoutes").unwrap();
-    let six = std::fs::read_to_string("/proc/net/snmp6").unwrap_or_default();
-    let six = six
-        .lines()
-        .find_map(|line| line.strip_prefix("Ip6OutNoRoutes"))
-        .map_or(0, |n| n.trim().parse().unwrap());
-    lines[1][column].parse::<u64>().unwrap() + six
-}
 
 #[test]
 fn an_anonymous_download_sends_nothing_past_its_circuits() {
@@ -45,15 +31,15 @@ fn an_anonymous_download_sends_nothing_past_its_circuits() {
 
 fn count_what_leaves() {
     // The counter counts, or it would prove nothing.
-    let before = without_route();
+    let before = namespace::without_route().unwrap();
     let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
     assert!(socket.send_to(b"leak", "192.0.2.1:9").is_err());
-    assert_eq!(without_route(), before + 1);
+    assert_eq!(namespace::without_route().unwrap(), before + 1);
 
     let lab = Lab::start(3, 2).unwrap();
-    let before = without_route();
+    let before = namespace::without_route().unwrap();
     download(|arguments| swarm::warren(&lab, "downloader", arguments).unwrap());
-    assert_eq!(without_route(), before, "something was sent past the circuits");
+    assert_eq!(namespace::without_route().unwrap(), before, "something was sent past the circuits");
 }
 
 /// Without a namespace: every address that the downloader gives to the kernel is on this machine.

@@ -10,6 +10,7 @@ use warren_bench::content;
 use warren_bench::network::Role;
 use warren_e2e::lab::Lab;
 use warren_e2e::not_run;
+use warren_e2e::origin::Origin;
 use warren_e2e::swarm::{self, Talker, is, text};
 use warren_e2e::tracker::Swarm;
 
@@ -105,6 +106,36 @@ fn logs(lab: &Lab) -> Vec<String> {
 fn naming<'a>(logs: &'a [String], secrets: &[String]) -> Vec<&'a String> {
     let names = |log: &&String| secrets.iter().any(|secret| log.to_lowercase().contains(secret));
     logs.iter().filter(names).collect()
+}
+
+#[test]
+fn a_torrent_file_and_the_url_of_one_lead_to_the_content() {
+    if not_run::lacks_libtorrent().unwrap() {
+        return;
+    }
+    let lab = Lab::start(3, 2).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let content = Content::new(folder.path(), 4 * MB);
+    let (_seeder, listening) = swarm::libtorrent(&["seed", content.path()]).unwrap();
+    let (torrent, port) = (text(&listening, "torrent").unwrap(), listening["port"].to_string());
+    let origin = Origin::with_file("x.torrent", std::fs::read(&torrent).unwrap()).unwrap();
+    let (url, peer) = (format!("http://{}/x.torrent", origin.address()), format!("127.0.0.1:{port}"));
+    for (name, source) in [("by-file", &torrent), ("by-url", &url)] {
+        let (mut download, out) = get(&lab, name, &[source, "--peer", &peer, "--hops", "3"]);
+        let done = wait_done(&mut download);
+        content.assert_same(text(&done, "path").unwrap());
+        content.assert_same(out.join("content.bin"));
+        assert_eq!(download.process().wait(|| true).unwrap().code(), Some(0), "{name}");
+    }
+    assert_eq!(origin.requests(), 1);
+    // What is there and is no torrent, and what is not there.
+    for (name, path, says) in [("no-torrent", "100", "torrent"), ("missing", "y.torrent", "torrent")] {
+        let url = format!("http://{}/{path}", origin.address());
+        let (mut download, _) = get(&lab, name, &[&url, "--peer", &peer, "--hops", "1"]);
+        let error = download.wait_for("an error", LONG, |event| is(event, "error")).unwrap();
+        assert!(text(&error, "message").unwrap().contains(says), "{name}: {error}");
+        assert_eq!(download.process().wait(|| true).unwrap().code(), Some(1), "{name}");
+    }
 }
 
 #[test]

@@ -45,6 +45,13 @@ impl<R: Row> ChaPoly<R> {
         Self { key: halves, rows: PhantomData }
     }
 
+    /// The key's bytes.
+    #[inline]
+    pub(crate) fn bytes(&self) -> &[u8; 32] {
+        // Two times 16, always.
+        self.key.as_flattened().first_chunk().unwrap_or(&[0; 32])
+    }
+
     /// Encrypts in place and gives the tag; none for more bytes than the block counter allows.
     pub(crate) fn seal(
         &self,

@@ -7,13 +7,32 @@ use chacha20poly1305::{AeadInOut, ChaCha20Poly1305, KeyInit, Tag};
 use super::TAG_LEN;
 
 /// A key, wiped when dropped.
-pub(crate) struct Reference(ChaCha20Poly1305);
+pub(crate) struct Reference {
+    /// The cipher does not give its key back. Where this is the cipher in use.
+    #[cfg(not(any(all(target_arch = "wasm32", target_feature = "simd128"), target_arch = "x86_64")))]
+    raw: super::Secret,
+    cipher: ChaCha20Poly1305,
+}
 
 impl Reference {
     /// Keys the cipher.
     #[inline]
     pub(crate) fn new(key: &[u8; 32]) -> Self {
-        Self(ChaCha20Poly1305::new(key.into()))
+        Self {
+            #[cfg(not(any(
+                all(target_arch = "wasm32", target_feature = "simd128"),
+                target_arch = "x86_64"
+            )))]
+            raw: super::Secret::new(*key),
+            cipher: ChaCha20Poly1305::new(key.into()),
+        }
+    }
+
+    /// The key's bytes.
+    #[cfg(not(any(all(target_arch = "wasm32", target_feature = "simd128"), target_arch = "x86_64")))]
+    #[inline]
+    pub(crate) fn bytes(&self) -> &[u8; 32] {
+        &self.raw
     }
 
     /// Encrypts in place and gives the tag; none for more bytes than the block counter allows.
@@ -24,7 +43,7 @@ impl Reference {
         associated: &[u8],
         content: &mut [u8],
     ) -> Option<[u8; TAG_LEN]> {
-        let sealed = self.0.encrypt_inout_detached(nonce.into(), associated, InOutBuf::from(content));
+        let sealed = self.cipher.encrypt_inout_detached(nonce.into(), associated, InOutBuf::from(content));
         sealed.ok().map(Into::into)
     }
 
@@ -38,6 +57,6 @@ impl Reference {
         tag: &[u8; TAG_LEN],
     ) -> bool {
         let tag = Tag::from(*tag);
-        self.0.decrypt_inout_detached(nonce.into(), associated, InOutBuf::from(content), &tag).is_ok()
+        self.cipher.decrypt_inout_detached(nonce.into(), associated, InOutBuf::from(content), &tag).is_ok()
     }
 }

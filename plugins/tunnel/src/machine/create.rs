@@ -6,7 +6,7 @@ use warren_schemas::{CircuitHandle, CircuitId, LinkId};
 use super::Tunnel;
 use super::closing::Ending;
 use super::context::Context;
-use crate::circuit::{Circuit, Next, Relay};
+use crate::circuit::{Birth, Circuit, Next, Relay};
 use crate::drop_reason::DropReason;
 use crate::fragments::{Assembler, FRAGMENT_LEN, Fragment, split};
 use crate::layer::HopKeys;
@@ -151,8 +151,7 @@ impl Tunnel {
             sealer,
             previous: leg,
             next: Next::None,
-            share: create.name().to_vec(),
-            created,
+            birth: Some(Box::new(Birth { share: create.name().to_vec(), created })),
             extends: 0,
             assembling: None,
             answered: None,
@@ -163,7 +162,7 @@ impl Tunnel {
             bytes_out: 0,
             alarm: Alarm::default(),
         };
-        self.created.insert(relay.share.clone(), (), cx.now.after(SAME_ANSWER));
+        self.created.insert(create.name().to_vec(), (), cx.now.after(SAME_ANSWER));
         self.counts.relayed_circuits += 1;
         self.circuits.insert(handle, Circuit::Relay(Box::new(relay)));
         self.arm_circuit(handle);
@@ -181,7 +180,8 @@ impl Tunnel {
     ) -> Result<(), DropReason> {
         self.may_repeat(cx, handle, leg)?;
         let same = matches!(self.circuits.get(&handle),
-            Some(Circuit::Relay(relay)) if relay.share == create.name());
+            Some(Circuit::Relay(relay))
+                if relay.birth.as_ref().is_some_and(|birth| birth.share == create.name()));
         if !same {
             return Err(DropReason::Unexpected);
         }
@@ -203,7 +203,8 @@ impl Tunnel {
 
     fn send_created(&mut self, handle: CircuitHandle) {
         let Some(Circuit::Relay(relay)) = self.circuits.get(&handle) else { return };
-        let (leg, created) = (relay.previous, relay.created.clone());
+        let Some(birth) = &relay.birth else { return };
+        let (leg, created) = (relay.previous, birth.created.clone());
         for part in split(&created).into_iter().flatten() {
             self.say(leg.link, leg.id, &LinkMessage::Created(part));
         }

@@ -215,15 +215,15 @@ impl Relay {
         }
         self.assembling = None;
         if now >= self.born.after(SAME_ANSWER) {
-            self.created = Vec::new();
+            self.birth = None;
         }
     }
 
     /// Puts parts together, of one attempt at a time: the originator has given up the one before.
     fn assemble_extend(&mut self, exchange: u32, part: &Fragment<'_>) -> Result<Option<Vec<u8>>, DropReason> {
-        let (_, parts) = match &mut self.assembling {
+        let (_, parts) = &mut **match &mut self.assembling {
             Some(current) if current.0 == exchange => current,
-            other => other.insert((exchange, Assembler::new())),
+            other => other.insert(Box::new((exchange, Assembler::new()))),
         };
         let whole = parts.push(part)?;
         if whole.is_some() {

@@ -41,6 +41,16 @@ impl Shaper {
         (&mut self.bucket, &mut self.queue)
     }
 
+    /// The queues as they are.
+    pub(super) const fn queue(&self) -> &Queue {
+        &self.queue
+    }
+
+    /// The rate's bucket as it is.
+    pub(super) const fn rate(&self) -> &Bucket {
+        &self.bucket
+    }
+
     pub(super) fn forget(&mut self, circuit: CircuitHandle) {
         self.queue.remove(circuit);
     }

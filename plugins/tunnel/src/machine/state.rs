@@ -5,6 +5,7 @@
 //! configuration (the successor has its own) and what follows from the rest: tables by id, the
 //! heap of timers, counts of what is listed.
 
+mod idle;
 mod read;
 mod read_circuits;
 mod write;
@@ -14,6 +15,7 @@ use warren_schemas::Timestamp;
 use warren_schemas::state::{self, ReadError};
 
 use super::Tunnel;
+use crate::queue::Queue;
 
 /// Why a state cannot be given or taken.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -40,8 +42,9 @@ pub enum StateError {
 
 impl Tunnel {
     /// Gives the whole state to a successor, once. From now on this machine is nothing: it drops
-    /// all, refuses every configuration, and its secrets are wiped. The bytes hold them: wipe those
-    /// too. The same state gives the same bytes, natively and in Wasm.
+    /// all and refuses every configuration. Its secrets are wiped when it is dropped, so that the
+    /// successor need not wait for that. The bytes hold them: wipe those too. The same state gives
+    /// the same bytes, natively and in Wasm.
     ///
     /// # Errors
     /// `NotConfigured`, `Gone`; `TooLong` when it holds more than a state may have, and goes on then.
@@ -64,11 +67,38 @@ impl Tunnel {
         if self.settings.is_none() {
             return Err(StateError::NotConfigured);
         }
-        let most = self.state_len();
+        let queue = std::mem::replace(self.shaper.parts().1, Queue::new(0, 0));
+        let survey = self.survey();
+        let most = survey.most(&queue);
+        if most > state::MAX_STATE {
+            *self.shaper.parts().1 = queue;
+            return Err(StateError::TooLong(most));
+        }
+        let bytes = survey.write(most, |builder| queue.give(builder));
+        let nothing = Self { gone: true, ..Self::speaking(self.suites) };
+        let remains = std::mem::replace(self, nothing);
+        self.remains = Some(Box::new(remains));
+        Ok(bytes)
+    }
+
+    /// The bytes that [`Tunnel::export_state`] would give, from a machine that goes on: for a shadow
+    /// whose answers are thrown away. Never for a successor: its counters would be used twice.
+    ///
+    /// # Errors
+    /// As `export_state`.
+    pub fn snapshot(&self) -> Result<Vec<u8>, StateError> {
+        if self.gone {
+            return Err(StateError::Gone);
+        }
+        if self.settings.is_none() {
+            return Err(StateError::NotConfigured);
+        }
+        let (survey, queue) = (self.survey(), self.shaper.queue());
+        let most = survey.most(queue);
         if most > state::MAX_STATE {
             return Err(StateError::TooLong(most));
         }
-        Ok(self.write_state(most))
+        Ok(survey.write(most, |builder| queue.write(builder)))
     }
 
     /// Goes on with what a predecessor exported; this machine was configured and did nothing yet.
@@ -90,7 +120,8 @@ impl Tunnel {
         let mut heir = Self::speaking(self.suites);
         heir.apply(&settings.bounds);
         heir.sync_at = self.sync_at;
-        read::State { now, settings, heir: &mut heir }.read(&state)?;
+        heir.latest = now;
+        read::State::new(now, settings, &mut heir).read(&state)?;
         heir.settings = self.settings.take();
         *self = heir;
         Ok(())

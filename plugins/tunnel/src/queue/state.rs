@@ -16,11 +16,16 @@ impl Queue {
         (self.bytes, self.flows.values().map(|flow| flow.cells.len()).sum())
     }
 
-    /// Writes every queue in the order of turns and frees it: a worker may not have room for both.
-    pub(crate) fn write<'b>(&mut self, builder: &mut FlatBufferBuilder<'b>) -> Vec<WIPOffset<fb::Flow<'b>>> {
-        let turn = std::mem::take(&mut self.turn);
-        let mut flows = std::mem::take(&mut self.flows);
-        turn.iter().filter_map(|circuit| Some(flows.remove(circuit)?.write(builder, *circuit))).collect()
+    /// Writes every queue in the order of turns.
+    pub(crate) fn write<'b>(&self, builder: &mut FlatBufferBuilder<'b>) -> Vec<WIPOffset<fb::Flow<'b>>> {
+        let flow = |circuit| Some(self.flows.get(circuit)?.write(builder, *circuit));
+        self.turn.iter().filter_map(flow).collect()
+    }
+
+    /// The same, and frees each: a worker may not have room for both.
+    pub(crate) fn give<'b>(mut self, builder: &mut FlatBufferBuilder<'b>) -> Vec<WIPOffset<fb::Flow<'b>>> {
+        let flow = |circuit| Some(self.flows.remove(circuit)?.write(builder, *circuit));
+        self.turn.iter().filter_map(flow).collect()
     }
 
     /// Takes over a predecessor's queue, whose turn comes last. Nothing gives way: what waited there
@@ -60,7 +65,7 @@ impl Queue {
 
 impl Flow {
     fn write<'b>(
-        self,
+        &self,
         builder: &mut FlatBufferBuilder<'b>,
         circuit: CircuitHandle,
     ) -> WIPOffset<fb::Flow<'b>> {
@@ -72,7 +77,8 @@ impl Flow {
                 fb::QueuedCell::new(cell.since.as_micros(), &fb::Leg::new(cell.link.0, cell.id.0), length)
             })
             .collect();
-        let bodies: Vec<u8> = self.cells.into_iter().flat_map(|cell| cell.body).collect();
+        let bodies: Vec<&[u8]> = self.cells.iter().map(|cell| cell.body.as_slice()).collect();
+        let bodies = bodies.concat();
         let (codel, first_above) = self.codel.state();
         let args = fb::FlowArgs {
             circuit: circuit.0,

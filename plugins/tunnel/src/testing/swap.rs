@@ -1,5 +1,7 @@
 //! Hot swap in the test network: a machine's state goes through bytes to a fresh machine.
 
+use std::time::Duration;
+
 use super::{Net, Seeded};
 use crate::Tunnel;
 
@@ -27,6 +29,24 @@ impl Swaps {
 }
 
 impl Net {
+    /// Circuits of two hops on which nothing happens any more, so many; node 1 is their first hop.
+    #[must_use]
+    pub fn with_idle_circuits(seed: u64, count: usize) -> Self {
+        let mut net = Self::with_relays(seed, 2);
+        for node in [1, 2] {
+            net.reconfigure(node, |config| config.limits.creates_per_second_per_link = 10_000);
+        }
+        for made in (0..count).step_by(100) {
+            for _ in made..count.min(made + 100) {
+                net.create(0, &[1, 2]);
+            }
+            net.run_for(Duration::from_millis(100));
+        }
+        // Longer than answers to handshakes are repeated.
+        net.run_for(Duration::from_secs(40));
+        net
+    }
+
     /// Calls a machine as if the time that it asked for had come.
     pub fn wake_now(&mut self, node: usize) {
         self.call(node, |now, node| node.tunnel.handle_timeout(&mut node.env, now));

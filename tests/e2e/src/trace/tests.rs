@@ -44,7 +44,8 @@ const LEAKS: &[&str] = &[
 #[test]
 fn what_stays_on_the_machine_is_allowed() {
     assert_eq!(parse(&HARMLESS.join("\n")), Trace::default());
-    let expected = Trace { loopback: LOOPBACK.len(), refused: Vec::new() };
+    let addresses = ["127.0.0.1:9", "127.8.9.1:9", "[::1]:9"].map(|text| text.parse().unwrap()).into();
+    let expected = Trace { loopback: LOOPBACK.len(), addresses, refused: Vec::new() };
     assert_eq!(parse(&LOOPBACK.join("\n")), expected);
 }
 

@@ -1,6 +1,7 @@
 //! From bytes to the machine. As strict as with a stranger's: what is taken keeps every promise
 //! that the machine relies on, so that the worst a lying state can do is to be a useless one.
 
+use std::cmp::Reverse;
 use std::net::SocketAddr;
 
 use warren_schemas::batch::{SlotKind, join};
@@ -21,7 +22,7 @@ use crate::machine::settings::Settings;
 use crate::ntor::link::Opening;
 use crate::ntor::{Initiator, Purpose, Suite, Target};
 use crate::retry::{GIVE_UP, Retry};
-use crate::timers::{Alarm, Whose};
+use crate::timers::{Alarm, Timers, Whose};
 
 /// Above every count that can be reached, and far from where additions wrap.
 const MAX_COUNT: u64 = u64::MAX / 4;
@@ -39,17 +40,30 @@ pub(super) struct State<'a> {
     pub now: Timestamp,
     pub settings: &'a Settings,
     pub heir: &'a mut Tunnel,
+    /// All timers, until they are put in order at once.
+    timers: Vec<Reverse<(Timestamp, Whose)>>,
+    /// Next legs of idle circuits, until they are put on their links at once.
+    pub nexts: Vec<(Leg, CircuitHandle)>,
 }
 
-impl State<'_> {
+impl<'a> State<'a> {
+    pub(super) const fn new(now: Timestamp, settings: &'a Settings, heir: &'a mut Tunnel) -> Self {
+        Self { now, settings, heir, timers: Vec::new(), nexts: Vec::new() }
+    }
+
     pub(super) fn read(mut self, state: &fb::TunnelState<'_>) -> Result<()> {
         self.heir.last_handle = state.last_handle();
+        let idle: usize = state.links().iter().filter_map(|link| link.idle()).map(|idle| idle.len()).sum();
+        let circuits = idle + state.relays().len() + state.origins().len();
+        self.heir.circuits.reserve(circuits);
+        self.timers.reserve(circuits + state.links().len() + state.openings().len());
         for link in state.links() {
             self.link(&link)?;
         }
         for opening in state.openings() {
             self.opening(&opening)?;
         }
+        self.attach_nexts()?;
         for origin in state.origins() {
             self.origin(&origin)?;
         }
@@ -73,6 +87,7 @@ impl State<'_> {
         self.incomplete(state)?;
         self.late(state)?;
         self.counts(state);
+        self.heir.timers = Timers::resume(self.timers);
         Ok(())
     }
 
@@ -105,6 +120,7 @@ impl State<'_> {
             ..made
         };
         link.creates.resume(self.now, table.creates());
+        link.circuits = self.idle(table, own, link.is_theirs())?;
         if link.half_open {
             self.heir.half_open += 1;
             if link.proven {
@@ -123,7 +139,8 @@ impl State<'_> {
         let (own, armed) = (LinkId(table.own()), table.alarm());
         let Some(link) = self.heir.links.get_mut(&own) else { return };
         let at = earlier(link.due(), armed);
-        self.heir.timers.arm(&mut link.alarm, Whose::Link(own), at);
+        link.alarm = Alarm::of(at);
+        self.timers.push(Reverse((at, Whose::Link(own))));
     }
 
     fn opening(&mut self, table: &fb::Opening<'_>) -> Result<()> {
@@ -272,7 +289,9 @@ impl State<'_> {
     }
 
     pub(super) fn arm(&mut self, alarm: &mut Alarm, whose: Whose, due: Timestamp, armed: Option<u64>) {
-        self.heir.timers.arm(alarm, whose, earlier(due, armed));
+        let at = earlier(due, armed);
+        *alarm = Alarm::of(at);
+        self.timers.push(Reverse((at, whose)));
     }
 
     /// A time at which something happened.

@@ -7,7 +7,7 @@ use warren_schemas::generated::state as fb;
 use warren_schemas::{CircuitHandle, CircuitId, LinkId, RequestId, Timestamp};
 
 use super::read::{Result, State, count, handshake, impossible, leg, parts, retry, suite, target};
-use crate::circuit::{Answered, Building, Circuit, Extending, Next, Origin, Planned, Relay};
+use crate::circuit::{Answered, Birth, Building, Circuit, Extending, Next, Origin, Planned, Relay};
 use crate::crypto::Direction;
 use crate::fragments::{Assembler, MAX_HANDSHAKE};
 use crate::layer;
@@ -53,8 +53,7 @@ impl State<'_> {
             bytes_out: count(table.bytes_out()),
             alarm: Alarm::default(),
         };
-        self.add(handle, Circuit::Origin(Box::new(origin)), table.alarm());
-        Ok(())
+        self.add(handle, Circuit::Origin(Box::new(origin)), table.alarm())
     }
 
     pub(super) fn relay(&mut self, table: &fb::Relay<'_>) -> Result<()> {
@@ -66,16 +65,16 @@ impl State<'_> {
         let repeated = self.now < born.after(SAME_ANSWER);
         let created =
             table.created().filter(|_| repeated).map(|created| short(created.bytes())).transpose()?;
+        let birth = Birth { share, created: created.unwrap_or_default() };
         let assembling = table.assembling().map(|came| parts(Some(came))).transpose()?;
         let relay = Relay {
             opener,
             sealer,
             previous: self.attach(leg(table.previous()), handle, Opened::ByThem)?,
             next: self.next(table, handle)?,
-            share,
-            created: created.unwrap_or_default(),
+            birth: repeated.then(|| Box::new(birth)),
             extends: table.extends().min(MAX_EXTENDS),
-            assembling: assembling.map(|assembler| (table.assembling_exchange(), assembler)),
+            assembling: assembling.map(|assembler| Box::new((table.assembling_exchange(), assembler))),
             answered: table.answered().map(|answered| self.answered(&answered)).transpose()?,
             delivered: table.delivered(),
             born,
@@ -85,8 +84,7 @@ impl State<'_> {
             alarm: Alarm::default(),
         };
         self.heir.counts.relayed_circuits += 1;
-        self.add(handle, Circuit::Relay(Box::new(relay)), table.alarm());
-        Ok(())
+        self.add(handle, Circuit::Relay(Box::new(relay)), table.alarm())
     }
 
     /// Whether a circuit's CREATE goes out on that link as soon as it stands.
@@ -132,14 +130,10 @@ impl State<'_> {
         Ok(Answered { exchange: table.exchange(), outcome, until })
     }
 
-    /// A handle that was given out and is not taken yet.
-    fn new_circuit(&self, handle: u32) -> Result<CircuitHandle> {
+    /// A handle that was given out; [`State::add`] refuses one that is taken.
+    pub(super) fn new_circuit(&self, handle: u32) -> Result<CircuitHandle> {
         let given = self.heir.last_handle.is_some_and(|last| (1..=last).contains(&handle));
-        let handle = CircuitHandle(handle);
-        if !given || self.heir.circuits.contains_key(&handle) {
-            return Err(impossible("handle"));
-        }
-        Ok(handle)
+        if given { Ok(CircuitHandle(handle)) } else { Err(impossible("handle")) }
     }
 
     /// Puts a circuit on a link of the right kind, under an id that is free there.
@@ -150,10 +144,18 @@ impl State<'_> {
         if kind == opened && free { Ok(leg) } else { Err(impossible("leg")) }
     }
 
-    fn add(&mut self, handle: CircuitHandle, mut circuit: Circuit, armed: Option<u64>) {
+    pub(super) fn add(
+        &mut self,
+        handle: CircuitHandle,
+        mut circuit: Circuit,
+        armed: Option<u64>,
+    ) -> Result<()> {
         let due = circuit.due();
         self.arm(circuit.alarm(), Whose::Circuit(handle), due, armed);
-        self.heir.circuits.insert(handle, circuit);
+        if self.heir.circuits.insert(handle, circuit).is_some() {
+            return Err(impossible("handle"));
+        }
+        Ok(())
     }
 }
 

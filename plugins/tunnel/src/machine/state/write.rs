@@ -1,17 +1,22 @@
 //! From the machine to bytes. Ids are written in their order: the same state gives the same bytes.
 
+use std::ops::Range;
+
 use flatbuffers::{FlatBufferBuilder, WIPOffset};
 use warren_schemas::batch::halves;
 use warren_schemas::generated::state as fb;
 use warren_schemas::state::{VERSION, finish};
-use warren_schemas::{LinkId, Timestamp};
+use warren_schemas::{CircuitHandle, LinkId, Timestamp};
 
+use super::idle::{self, Idle};
+use super::write_circuits::write_circuits;
 use crate::circuit::Circuit;
 use crate::fragments::Assembler;
 use crate::link::{Leg, Link, Pending, Probe};
 use crate::machine::Tunnel;
 use crate::ntor::{Initiator, Target};
 use crate::output::Extras;
+use crate::queue::Queue;
 
 /// Bytes of a link, and of the fixed part of everything else with room to spare.
 const LINK: usize = 1400;
@@ -22,10 +27,45 @@ const FRAME: usize = 16 << 10;
 
 pub(super) type Builder<'b> = FlatBufferBuilder<'b>;
 
+/// What there is to write, looked up once.
+pub(super) struct Survey<'a> {
+    tunnel: &'a Tunnel,
+    /// In the order of their ids.
+    links: Vec<(&'a Link, Range<usize>)>,
+    /// Of all links, each link's in its range.
+    idle: Vec<Idle<'a>>,
+    /// In the order of their handles.
+    others: Vec<(CircuitHandle, &'a Circuit)>,
+}
+
 impl Tunnel {
+    pub(super) fn survey(&self) -> Survey<'_> {
+        let mut links: Vec<&Link> = self.links.values().map(Box::as_ref).collect();
+        links.sort_unstable_by_key(|link| link.opener.own_id());
+        let mut idle = Vec::with_capacity(self.circuits.len());
+        let range = |link| {
+            let start = idle.len();
+            self.find_idle(link, &mut idle);
+            (link, start..idle.len())
+        };
+        let links = links.into_iter().map(range).collect();
+        let mut others = Vec::new();
+        if idle.len() < self.circuits.len() {
+            let busy =
+                |circuit: &Circuit| !matches!(circuit, Circuit::Relay(relay) if relay.is_idle(self.latest));
+            let all = self.circuits.iter().map(|(handle, circuit)| (*handle, circuit));
+            others = all.filter(|(_, circuit)| busy(circuit)).collect();
+            others.sort_unstable_by_key(|(handle, _)| *handle);
+        }
+        Survey { tunnel: self, links, idle, others }
+    }
+}
+
+impl Survey<'_> {
     /// The most bytes that the state can take.
-    pub(super) fn state_len(&mut self) -> usize {
-        let (bytes, cells) = self.shaper.parts().1.size();
+    pub(super) fn most(&self, queue: &Queue) -> usize {
+        let tunnel = self.tunnel;
+        let (bytes, cells) = queue.size();
         let opening = |pending: &Pending| {
             OPENING
                 + 4 * pending.waiting.len()
@@ -33,70 +73,82 @@ impl Tunnel {
                 + pending.handshake.state().0.share().len()
                 + parts_len(pending.handshake.state().2)
         };
-        let answers = self.linked.iter().map(|(_, answer, _)| REMEMBERED + answer.map_or(0, Vec::len));
-        let shares = self.created.iter().map(|(share, ..)| REMEMBERED + share.len());
-        let circuits = self.circuits.values().map(Circuit::state_len);
-        let incomplete = self.incomplete.iter().map(|entry| 64 + parts_len(&entry.parts));
+        let answers = tunnel.linked.iter().map(|(_, answer, _)| REMEMBERED + answer.map_or(0, Vec::len));
+        let shares = tunnel.created.iter().map(|(share, ..)| REMEMBERED + share.len());
+        let incomplete = tunnel.incomplete.iter().map(|entry| 64 + parts_len(&entry.parts));
         FRAME
             + incomplete.sum::<usize>()
             + LINK * self.links.len()
-            + self.pending.values().map(opening).sum::<usize>()
-            + circuits.sum::<usize>()
+            + tunnel.pending.values().map(opening).sum::<usize>()
+            + self.idle.iter().map(Idle::len).sum::<usize>()
+            + self.others.iter().map(|(_, circuit)| circuit.state_len()).sum::<usize>()
             + bytes
             + (CELL + 8) * cells
             + answers.sum::<usize>()
             + shares.sum::<usize>()
-            + 2 * self.extras.len()
+            + 2 * tunnel.extras.len()
     }
 
     /// Writes it, in a buffer that need not grow: a buffer left behind would not be wiped.
-    pub(super) fn write_state(&mut self, most: usize) -> Vec<u8> {
+    pub(super) fn write(
+        self,
+        most: usize,
+        flows: impl for<'b> FnOnce(&mut Builder<'b>) -> Vec<WIPOffset<fb::Flow<'b>>>,
+    ) -> Vec<u8> {
         let builder = &mut FlatBufferBuilder::with_capacity(most.next_multiple_of(8));
-        let flows = self.shaper.parts().1.write(builder);
+        let tunnel = self.tunnel;
+        let flows = flows(builder);
         let flows = Some(builder.create_vector(&flows));
         let links = self.write_links(builder);
         let links = Some(builder.create_vector(&links));
         let openings: Vec<_> =
-            self.pending.iter().map(|(id, pending)| self.write_opening(builder, *id, pending)).collect();
+            tunnel.pending.iter().map(|(id, pending)| tunnel.write_opening(builder, *id, pending)).collect();
         let openings = Some(builder.create_vector(&openings));
-        let (origins, relays) = self.write_circuits(builder);
+        let (origins, relays) = write_circuits(builder, &self.others);
         let (origins, relays) = (Some(builder.create_vector(&origins)), Some(builder.create_vector(&relays)));
-        let (linked, created) = self.write_remembered(builder);
+        let (linked, created) = tunnel.write_remembered(builder);
         let (linked, created) = (Some(builder.create_vector(&linked)), Some(builder.create_vector(&created)));
-        let incomplete = self.write_incomplete(builder);
+        let incomplete = tunnel.write_incomplete(builder);
         let incomplete = (!incomplete.is_empty()).then(|| builder.create_vector(&incomplete));
-        let (late, late_bytes) = late(&self.extras);
+        let (late, late_bytes) = late(&tunnel.extras);
         let (late, late_bytes) =
             (Some(builder.create_vector(&late)), Some(builder.create_vector(&late_bytes)));
-        let drops = (0u8..).zip(self.counts.drops).filter(|(_, count)| *count > 0);
+        let drops = (0u8..).zip(tunnel.counts.drops).filter(|(_, count)| *count > 0);
         let drops: Vec<_> = drops.map(|(reason, count)| fb::DropCount::new(count, reason)).collect();
         let args = fb::TunnelStateArgs {
             version: VERSION,
-            last_handle: self.last_handle,
+            last_handle: tunnel.last_handle,
             links,
             openings,
             origins,
             relays,
             flows,
-            rate: Some(&self.shaper.parts().0.state()),
-            handshakes: Some(&self.handshakes.state()),
-            proven_handshakes: Some(&self.proven_handshakes.state()),
+            rate: Some(&tunnel.shaper.rate().state()),
+            handshakes: Some(&tunnel.handshakes.state()),
+            proven_handshakes: Some(&tunnel.proven_handshakes.state()),
             linked,
             created,
             late,
             late_bytes,
-            cells_relayed: self.counts.cells_relayed,
-            bytes_relayed: self.counts.bytes_relayed,
-            cells_originated: self.counts.cells_originated,
-            cells_delivered: self.counts.cells_delivered,
+            cells_relayed: tunnel.counts.cells_relayed,
+            bytes_relayed: tunnel.counts.bytes_relayed,
+            cells_originated: tunnel.counts.cells_originated,
+            cells_delivered: tunnel.counts.cells_delivered,
             drops: Some(builder.create_vector(&drops)),
-            sync_at: self.sync_at.map(Timestamp::as_micros),
+            sync_at: tunnel.sync_at.map(Timestamp::as_micros),
             incomplete,
         };
         let root = fb::TunnelState::create(builder, &args);
         finish(std::mem::take(builder), root)
     }
 
+    fn write_links<'b>(&self, builder: &mut Builder<'b>) -> Vec<WIPOffset<fb::Link<'b>>> {
+        let idle = |range: &Range<usize>| self.idle.get(range.clone()).unwrap_or_default();
+        self.links.iter().map(|(link, range)| self.tunnel.write_link(builder, link, idle(range))).collect()
+    }
+}
+
+impl Tunnel {
     fn write_incomplete<'b>(&self, builder: &mut Builder<'b>) -> Vec<WIPOffset<fb::Incomplete<'b>>> {
         let mut written = Vec::with_capacity(self.incomplete.iter().len());
         for entry in self.incomplete.iter() {
@@ -107,13 +159,13 @@ impl Tunnel {
         written
     }
 
-    fn write_links<'b>(&self, builder: &mut Builder<'b>) -> Vec<WIPOffset<fb::Link<'b>>> {
-        let mut links: Vec<&Link> = self.links.values().map(Box::as_ref).collect();
-        links.sort_unstable_by_key(|link| link.opener.own_id());
-        links.into_iter().map(|link| self.write_link(builder, link)).collect()
-    }
-
-    fn write_link<'b>(&self, builder: &mut Builder<'b>, link: &Link) -> WIPOffset<fb::Link<'b>> {
+    fn write_link<'b>(
+        &self,
+        builder: &mut Builder<'b>,
+        link: &Link,
+        circuits: &[Idle<'_>],
+    ) -> WIPOffset<fb::Link<'b>> {
+        let (idle, idle_seen) = idle::write(builder, circuits);
         let (seal, open) = (link.sealer.state(), link.opener.state());
         let own = link.opener.own_id();
         let open_seen = (!open.seen.is_empty()).then(|| builder.create_vector(open.seen));
@@ -155,6 +207,8 @@ impl Tunnel {
             phase_ping: phase_ping.as_ref(),
             creates: Some(&link.creates.state()),
             alarm: link.alarm.at().map(Timestamp::as_micros),
+            idle,
+            idle_seen,
         };
         fb::Link::create(builder, &args)
     }

@@ -7,7 +7,6 @@ use warren_schemas::{CircuitHandle, Timestamp};
 use super::write::{Builder, handshake, leg, parts, parts_len, probe, target};
 use crate::circuit::{Answered, Building, Circuit, Extending, Next, Origin, Planned, Relay};
 use crate::layer;
-use crate::machine::Tunnel;
 use crate::retry::Retry;
 
 /// Bytes of a circuit beside what varies, with room to spare.
@@ -39,7 +38,7 @@ impl Circuit {
 
 impl Relay {
     fn state_len(&self) -> usize {
-        let assembling = self.assembling.iter().map(|(_, assembler)| parts_len(assembler));
+        let assembling = self.assembling.iter().map(|assembling| parts_len(&assembling.1));
         let extending = match &self.next {
             Next::Extending(extending) => EXTENDING + extending.create.len() + parts_len(&extending.parts),
             _ => 0,
@@ -48,28 +47,25 @@ impl Relay {
             self.answered.iter().map(|answered| ANSWERED + answered.outcome.as_ref().map_or(0, Vec::len));
         RELAY
             + layer::state::window_len(&self.opener)
-            + self.share.len()
-            + self.created.len()
+            + self.birth.iter().map(|birth| birth.share.len() + birth.created.len()).sum::<usize>()
             + assembling.sum::<usize>()
             + extending
             + answered.sum::<usize>()
     }
 }
 
-impl Tunnel {
-    pub(super) fn write_circuits<'b>(&self, builder: &mut Builder<'b>) -> (Origins<'b>, Relays<'b>) {
-        let mut circuits: Vec<(CircuitHandle, &Circuit)> =
-            self.circuits.iter().map(|(handle, circuit)| (*handle, circuit)).collect();
-        circuits.sort_unstable_by_key(|(handle, _)| *handle);
-        let (mut origins, mut relays) = (Vec::new(), Vec::new());
-        for (handle, circuit) in circuits {
-            match circuit {
-                Circuit::Origin(origin) => origins.push(write_origin(builder, handle, origin)),
-                Circuit::Relay(relay) => relays.push(write_relay(builder, handle, relay)),
-            }
+pub(super) fn write_circuits<'b>(
+    builder: &mut Builder<'b>,
+    circuits: &[(CircuitHandle, &Circuit)],
+) -> (Origins<'b>, Relays<'b>) {
+    let (mut origins, mut relays) = (Vec::new(), Vec::new());
+    for (handle, circuit) in circuits {
+        match circuit {
+            Circuit::Origin(origin) => origins.push(write_origin(builder, *handle, origin)),
+            Circuit::Relay(relay) => relays.push(write_relay(builder, *handle, relay)),
         }
-        (origins, relays)
     }
+    (origins, relays)
 }
 
 fn write_origin<'b>(
@@ -126,17 +122,21 @@ fn write_relay<'b>(
         Next::Ready(ready) => (Some(leg(*ready)), None),
         Next::Extending(extending) => (None, Some(write_extending(builder, extending))),
     };
+    let (share, created) = match &relay.birth {
+        Some(birth) => (birth.share.as_slice(), birth.created.as_slice()),
+        None => Default::default(),
+    };
     let args = fb::RelayArgs {
         handle: handle.0,
         hop: Some(layer::state::write(builder, (&relay.sealer, &relay.opener))),
         previous: Some(&leg(relay.previous)),
         next: next.as_ref(),
         extending,
-        share: Some(builder.create_vector(&relay.share)),
-        created: (!relay.created.is_empty()).then(|| builder.create_vector(&relay.created)),
+        share: Some(builder.create_vector(share)),
+        created: (!created.is_empty()).then(|| builder.create_vector(created)),
         extends: relay.extends,
-        assembling: relay.assembling.as_ref().and_then(|(_, assembler)| parts(builder, assembler)),
-        assembling_exchange: relay.assembling.as_ref().map_or(0, |(exchange, _)| *exchange),
+        assembling: relay.assembling.as_ref().and_then(|assembling| parts(builder, &assembling.1)),
+        assembling_exchange: relay.assembling.as_ref().map_or(0, |assembling| assembling.0),
         answered: relay.answered.as_ref().map(|answered| write_answered(builder, answered)),
         delivered: relay.delivered,
         born: relay.born.as_micros(),

@@ -104,6 +104,79 @@ fn words_of_all_ones_and_zeros_are_refused_or_harmless() {
     }
 }
 
+/// A relay of circuits that are idle; they go on over a link of its own.
+fn quiet() -> Net {
+    let mut net = Net::with_idle_circuits(3, 6);
+    let circuit = net.nodes[0].tunnel.circuits.keys().copied().min().unwrap();
+    // So that one replay window has more than a word.
+    net.send(0, circuit, &datagrams(1, 90));
+    net.run_for(SECOND);
+    net
+}
+
+#[test]
+fn flipped_bits_in_idle_circuits_are_refused_or_harmless() {
+    let mut net = quiet();
+    let now = net.now;
+    let config = net.nodes[1].config.clone();
+    let state = net.nodes[1].tunnel.export_state().unwrap();
+    let (mut refused, mut taken) = (0, 0);
+    for at in 0..state.len() {
+        for bit in [0, 3, 7] {
+            let mut lie = state.clone();
+            lie[at] ^= 1 << bit;
+            let mut heir = heir(&config, now);
+            match heir.import_state(now, &lie) {
+                Ok(()) => {
+                    taken += 1;
+                    live_on(heir, &config, &mut net.nodes[1].env, now);
+                }
+                Err(_) => refused += 1,
+            }
+        }
+    }
+    assert!(refused > 500 && taken > 500, "{refused} refused, {taken} taken");
+}
+
+/// What the bytes of a `u32` become where they stand for the first time.
+fn with(state: &[u8], old: u32, new: u32) -> Vec<u8> {
+    let (old, mut state) = (old.to_le_bytes(), state.to_vec());
+    let at = (0..state.len() - 3).find(|at| state[*at..at + 4] == old).unwrap();
+    state[at..at + 4].copy_from_slice(&new.to_le_bytes());
+    state
+}
+
+#[test]
+fn idle_circuits_that_cannot_be_are_refused_by_name() {
+    let mut net = quiet();
+    let now = net.now;
+    let config = net.nodes[1].config.clone();
+    let state = net.nodes[1].tunnel.export_state().unwrap();
+    let read = warren_schemas::state::read(&state).unwrap();
+    let theirs = read.links().iter().find(|link| link.idle().is_some()).unwrap();
+    let ours = read.links().iter().find(|link| link.relay().is_some()).unwrap();
+    let (first, second) = (theirs.idle().unwrap().get(0), theirs.idle().unwrap().get(1));
+    let next = (first.next().link(), first.next().circuit());
+    assert_eq!(next.0, ours.own());
+    let ids = (first.circuit(), second.circuit());
+    let cases = [
+        (with(&state, first.handle(), second.handle()), "handle"),
+        (with(&state, first.handle(), u32::MAX), "handle"),
+        (with(&state, first.handle(), 0), "handle"),
+        (with(&state, ids.0, ids.1), "leg"),
+        (with(&state, ids.0, 0), "leg"),
+        (with(&state, ids.1, 1), "leg"),
+        (with(&state, next.1, 0), "leg"),
+        (with(&state, next.1, second.next().circuit()), "leg"),
+        (with(&state, first.next().circuit(), second.next().circuit()), "leg"),
+    ];
+    for (number, (lie, what)) in cases.iter().enumerate() {
+        let refused = heir(&config, now).import_state(now, lie);
+        assert_eq!(refused, Err(StateError::Impossible(what)), "case {number}");
+    }
+    heir(&config, now).import_state(now, &state).unwrap();
+}
+
 #[test]
 fn garbage_is_refused() {
     let net = Net::with_relays(1, 1);
@@ -132,6 +205,6 @@ fn a_newer_version_is_refused_by_name() {
     });
     state[at.unwrap()] = 7;
     let refused = heir(&net.nodes[1].config, net.now).import_state(net.now, &state).unwrap_err();
-    assert_eq!(version, 1);
-    assert_eq!(refused.to_string(), "a state of version 7; this module reads 1 to 1");
+    assert_eq!(version, 2);
+    assert_eq!(refused.to_string(), "a state of version 7; this module reads 1 to 2");
 }

@@ -249,6 +249,66 @@ fn a_machine_exports_once_and_is_nothing_afterwards() {
 }
 
 #[test]
+fn a_snapshot_is_what_would_be_exported_and_changes_nothing() {
+    assert_eq!(Tunnel::new().snapshot(), Err(StateError::NotConfigured));
+    let mut net = Net::with_relays(12, 2);
+    let circuit = net.circuit(0, &[1, 2]);
+    net.reconfigure(1, |config| config.limits.bytes_per_second = 60_000);
+    net.send(0, circuit, &datagrams(1, 60));
+    net.create(0, &[1, 2]);
+    net.run_for(Duration::from_millis(30));
+    assert!(net.nodes[1].tunnel.shaper.parts().1.size().1 > 10);
+    for node in 0..=2 {
+        let tunnel = &mut net.nodes[node].tunnel;
+        let (first, second) = (tunnel.snapshot().unwrap(), tunnel.snapshot().unwrap());
+        assert!(first == second && first == net.swap(node), "node {node}");
+    }
+    let mut shadow = Tunnel::new();
+    shadow.configure(net.now, net.nodes[1].config.clone()).unwrap();
+    shadow.import_state(net.now, &net.nodes[1].tunnel.snapshot().unwrap()).unwrap();
+    net.run_for(Duration::from_secs(5));
+    assert!(works(&mut net, circuit, 2, 7), "the machine itself goes on");
+    assert!(net.nodes[1].tunnel.export_state().is_ok());
+    assert_eq!(net.nodes[1].tunnel.snapshot(), Err(StateError::Gone));
+}
+
+#[test]
+fn idle_circuits_go_over_as_they_are() {
+    let mut net = Net::with_idle_circuits(13, 40);
+    let circuits = standing(&net);
+    // Windows of one word, of some, and full.
+    for (circuit, count) in circuits.iter().zip([0, 5, 90, 4200]) {
+        for part in 0..count / 50 {
+            net.send(0, *circuit, &datagrams(part, 50));
+            net.run_for(Duration::from_millis(20));
+        }
+        net.send(0, *circuit, &datagrams(1, count as usize % 50));
+    }
+    net.run_for(SECOND);
+    let windows = |net: &Net| -> Vec<Vec<u64>> {
+        let mut circuits: Vec<_> = net.nodes[1].tunnel.circuits.iter().collect();
+        circuits.sort_unstable_by_key(|(handle, _)| **handle);
+        let relay = |(_, circuit)| match circuit {
+            &crate::circuit::Circuit::Relay(ref relay) => {
+                crate::layer::state::of(&relay.sealer, &relay.opener).1.to_vec()
+            }
+            crate::circuit::Circuit::Origin(_) => panic!("not ours"),
+        };
+        circuits.into_iter().map(relay).collect()
+    };
+    let before = windows(&net);
+    assert_eq!(before.iter().map(Vec::len).max(), Some(64));
+    let state = net.swap(1);
+    let read = warren_schemas::state::read(&state).unwrap();
+    assert_eq!(read.relays().len(), 0, "none needs a table");
+    assert!(state.len() < 40 * 170 + 64 * 8 + 64 * 8 + 6000, "{} bytes", state.len());
+    assert!(windows(&net) == before);
+    for circuit in circuits.into_iter().take(5) {
+        assert!(works(&mut net, circuit, 2, u64::from(circuit.0)));
+    }
+}
+
+#[test]
 fn only_a_fresh_machine_that_is_configured_takes_a_state() {
     let mut net = Net::with_relays(7, 1);
     let circuit = net.circuit(0, &[1]);
