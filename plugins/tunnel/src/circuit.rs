@@ -163,6 +163,8 @@ pub(crate) struct Relay {
     pub bytes_in: u64,
     /// Inner bytes that were sent from here as the last hop.
     pub bytes_out: u64,
+    /// Cells either way, when it was last asked whether it is active.
+    pub cells_seen: u64,
     /// Its timer.
     pub alarm: Alarm,
 }

@@ -60,6 +60,12 @@ pub struct Sealer {
 }
 
 impl Sealer {
+    /// Cells sealed so far.
+    #[must_use]
+    pub(crate) fn sealed(&self) -> u64 {
+        self.counter.next()
+    }
+
     /// A sealer whose key was never used.
     #[must_use]
     pub fn new(key: &[u8; 32], suite: Suite, direction: Direction) -> Self {
@@ -117,6 +123,12 @@ pub struct Opener {
 }
 
 impl Opener {
+    /// Cells that came so far, as far as the highest counter tells.
+    #[must_use]
+    pub(crate) fn opened(&self) -> u64 {
+        self.window.next()
+    }
+
     /// An opener that has seen nothing.
     #[must_use]
     pub fn new(key: &[u8; 32], suite: Suite, direction: Direction) -> Self {

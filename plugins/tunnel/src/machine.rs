@@ -42,7 +42,7 @@ use crate::timers::Timers;
 
 use context::{Context, Outcome, Verdict};
 use incomplete::Incomplete;
-use report::Counts;
+use report::{Counts, Told};
 use settings::Settings;
 use shaper::Shaper;
 
@@ -85,6 +85,7 @@ pub struct Tunnel {
     incomplete: Incomplete,
     counts: Counts,
     sync_at: Option<Timestamp>,
+    told: Told,
     /// When it was called last.
     latest: Timestamp,
 }
@@ -128,6 +129,7 @@ impl Tunnel {
             incomplete: Incomplete::default(),
             counts: Counts::default(),
             sync_at: None,
+            told: Told::default(),
             latest: Timestamp::default(),
         }
     }
@@ -173,7 +175,7 @@ impl Tunnel {
             }
             Ok((id, Request::Create { hops, suites })) => self.make_circuit(&mut cx, id, &hops, &suites),
             Ok((id, Request::Circuit { handle, reason })) => self.close_as_asked(&cx, id, handle, reason),
-            Ok((id, Request::Monitor)) => self.report(id),
+            Ok((id, Request::Monitor)) => self.report(now, id),
             Err(error) => cx.env.log(Level::Error, &format!("a request from the host: {error}")),
         }
         self.settle(&mut cx);
@@ -314,8 +316,9 @@ impl Tunnel {
         self.linked.expire(cx.now);
         self.created.expire(cx.now);
         self.incomplete.expire(cx.now);
-        if self.sync_at.is_some_and(|at| at <= cx.now) {
-            self.report(warren_schemas::RequestId(0));
+        let at_once = self.settings.as_ref().is_some_and(|settings| settings.config.sync_period == 0);
+        if at_once || self.sync_at.is_some_and(|at| at <= cx.now) {
+            self.report_changes(cx.now);
             self.sync_at = self.settings.as_ref().and_then(|settings| settings.next_sync(cx.now));
         }
     }

@@ -218,7 +218,7 @@ impl Net {
             own_addresses: vec![address],
             limits: Limits::default(),
             cookie_key: cookie,
-            sync_period: 0,
+            sync_period: warren_schemas::control::SYNC_NEVER,
         };
         let mut tunnel = Tunnel::new();
         tunnel.configure(self.now, config.clone()).unwrap();

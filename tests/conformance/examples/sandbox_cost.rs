@@ -50,7 +50,7 @@ fn idle() -> Vec<u8> {
         own_addresses: Vec::new(),
         limits: Limits::default(),
         cookie_key: [2; 32],
-        sync_period: 0,
+        sync_period: warren_schemas::control::SYNC_NEVER,
     };
     config.encode()
 }

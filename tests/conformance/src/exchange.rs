@@ -158,7 +158,7 @@ fn a_state_that_lies_is_refused_by_the_tunnel() {
         own_addresses: Vec::new(),
         limits: Limits::default(),
         cookie_key: [2; 32],
-        sync_period: 0,
+        sync_period: warren_schemas::control::SYNC_NEVER,
     };
     let tunnel = |factory: &dyn WorkerFactory| -> Box<dyn Worker> {
         let mut worker = factory.spawn(Box::new(SeededHost::new(1))).unwrap();

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use warren_schemas::Timestamp;
 use warren_schemas::batch::{Batch, Slot, SlotKind};
+use warren_schemas::control::Event;
 
 use super::Call;
 use crate::tape::{Replay, Tape};
@@ -100,8 +101,15 @@ impl Shadow {
 /// lived longer may hold alarms that mean nothing any more; what it does when it is woken is. Words
 /// never name an address.
 fn compare(live: &Batch, shadow: &Batch) -> Result<bool, String> {
-    let asked =
-        |batch: &Batch| -> Vec<Slot> { batch.slots().filter(|slot| slot.kind != SlotKind::Empty).collect() };
+    let asked = |batch: &Batch| -> Vec<Slot> {
+        let is_asked = |slot: &Slot| match slot.kind {
+            SlotKind::Empty => false,
+            // What a worker has told already does not travel: a successor tells it anew.
+            SlotKind::Event => !matches!(Event::decode(batch.bytes_of(slot)), Ok((_, Event::Sync(_)))),
+            _ => true,
+        };
+        batch.slots().filter(is_asked).collect()
+    };
     let (theirs, ours) = (asked(live), asked(shadow));
     if theirs.len() != ours.len() {
         return Err(format!("{} actions, where the live worker's has {}", ours.len(), theirs.len()));

@@ -160,6 +160,7 @@ impl Tunnel {
             heard: cx.now,
             bytes_in: 0,
             bytes_out: 0,
+            cells_seen: 0,
             alarm: Alarm::default(),
         };
         self.created.insert(create.name().to_vec(), (), cx.now.after(SAME_ANSWER));

@@ -1,14 +1,23 @@
 //! Counts, and the events that tell them.
 
-use warren_schemas::control::{CircuitEnd, CircuitState, Event, Sync};
-use warren_schemas::{CircuitHandle, RequestId};
+use std::time::Duration;
+
+use warren_schemas::control::{CircuitEnd, CircuitState, Event, Sync, SyncFrame};
+use warren_schemas::{CircuitHandle, RequestId, Timestamp};
 
 use super::Tunnel;
 use crate::circuit::Circuit;
 use crate::drop_reason::DropReason;
 
-/// Circuits in one `Sync`: with more, several are sent, each with the same counts. 256 take 15 KB.
+/// Circuits in one `Sync`: with more, several are sent. 256 take 15 KB.
 const CIRCUITS_AN_EVENT: usize = 256;
+
+/// Least time between two looks at which circuits are active.
+const ACTIVE_PERIOD: Duration = Duration::from_secs(1);
+/// Cells of a relayed circuit, either way, that are more than keeping it alive.
+const ACTIVE_CELLS: u64 = 32;
+/// The same of a circuit of our own, in bytes.
+const ACTIVE_BYTES: u64 = 32 * 1024;
 
 /// What was counted since the start. 64 bits: none wraps.
 #[derive(Debug)]
@@ -46,32 +55,84 @@ impl Counts {
     }
 }
 
+/// What was told, and when.
+#[derive(Default)]
+pub(super) struct Told {
+    /// What a reader of all frames knows; none before the first.
+    sync: Option<Sync>,
+    looked: Timestamp,
+}
+
 impl Tunnel {
     /// Tells everything: all counts, and every circuit end.
-    pub(super) fn report(&mut self, request: RequestId) {
-        let circuits = self.circuit_states();
-        let mut groups: Vec<&[CircuitState]> = circuits.chunks(CIRCUITS_AN_EVENT).collect();
-        if groups.is_empty() {
-            groups.push(&[]);
-        }
-        for group in groups {
-            let sync = self.sync(group);
-            self.extras.event(request, &Event::Sync(sync));
+    pub(super) fn report(&mut self, now: Timestamp, request: RequestId) {
+        let sync = self.sync(now);
+        let whole = sync.whole();
+        self.tell(request, whole);
+        self.told.sync = Some(sync);
+    }
+
+    /// Tells what changed since the frame before, if anything did.
+    pub(super) fn report_changes(&mut self, now: Timestamp) {
+        let sync = self.sync(now);
+        let frame = match &self.told.sync {
+            Some(before) => sync.since(before),
+            None => Some(sync.whole()),
+        };
+        if let Some(frame) = frame {
+            self.tell(RequestId(0), frame);
+            self.told.sync = Some(sync);
         }
     }
 
-    fn sync(&self, circuits: &[CircuitState]) -> Sync {
+    fn tell(&mut self, request: RequestId, mut frame: SyncFrame) {
+        loop {
+            let rest = frame.circuits.split_off(frame.circuits.len().min(CIRCUITS_AN_EVENT));
+            self.extras.event(request, &Event::Sync(frame));
+            if rest.is_empty() {
+                return;
+            }
+            frame = SyncFrame { circuits: rest, ..SyncFrame::default() };
+        }
+    }
+
+    fn sync(&mut self, now: Timestamp) -> Sync {
         let drops = (0u8..).zip(self.counts.drops).filter(|(_, count)| *count > 0).collect();
+        let circuits = self.circuit_states();
         Sync {
             links: u32::try_from(self.links.len()).unwrap_or(u32::MAX),
             relayed_circuits: self.counts.relayed_circuits,
+            active: self.active(now, &circuits),
             cells_relayed: self.counts.cells_relayed,
             bytes_relayed: self.counts.bytes_relayed,
             cells_originated: self.counts.cells_originated,
             cells_delivered: self.counts.cells_delivered,
             drops,
-            circuits: circuits.to_vec(),
+            circuits,
         }
+    }
+
+    /// Circuits that did more than stay alive since the look before, which is a second ago at least.
+    fn active(&mut self, now: Timestamp, ends: &[CircuitState]) -> u32 {
+        let told = self.told.sync.as_ref();
+        if now.since(self.told.looked) < ACTIVE_PERIOD {
+            return told.map_or(0, |told| told.active);
+        }
+        self.told.looked = now;
+        let carried = |end: &CircuitState| end.bytes_in.saturating_add(end.bytes_out);
+        let own = ends.iter().filter(|end| end.end == CircuitEnd::Originator).filter(|end| {
+            let before = told.and_then(|told| told.circuit(end.handle)).map_or(0, carried);
+            carried(end).saturating_sub(before) >= ACTIVE_BYTES
+        });
+        let mut active = own.count() as u64;
+        for circuit in self.circuits.values_mut() {
+            if let Circuit::Relay(relay) = circuit {
+                let cells = relay.sealer.sealed() + relay.opener.opened();
+                active += u64::from(cells.saturating_sub(relay.cells_seen) >= ACTIVE_CELLS);
+                relay.cells_seen = cells;
+            }
+        }
+        u32::try_from(active).unwrap_or(u32::MAX)
     }
 
     fn circuit_states(&self) -> Vec<CircuitState> {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use warren_schemas::Timestamp;
-use warren_schemas::control::TunnelConfig;
+use warren_schemas::control::{SYNC_NEVER, TunnelConfig};
 
 use crate::cookie::CookieKey;
 use crate::drop_reason::DropReason;
@@ -50,7 +50,7 @@ impl Settings {
     /// When the next report is due.
     pub(super) fn next_sync(&self, now: Timestamp) -> Option<Timestamp> {
         let period = self.config.sync_period;
-        (period != 0).then(|| now.after(Duration::from_micros(period)))
+        (period != 0 && period != SYNC_NEVER).then(|| now.after(Duration::from_micros(period)))
     }
 
     /// Ourselves, as a handshake for the onion key of `epoch` names us.

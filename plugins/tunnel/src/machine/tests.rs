@@ -50,7 +50,12 @@ pub(super) fn dropped(net: &Net, node: usize, reason: DropReason) -> usize {
 pub(super) fn sync(net: &mut Net, node: usize) -> Sync {
     let id = net.request(node, &Request::Monitor);
     match net.answer(node, id) {
-        Some(Event::Sync(sync)) => sync.clone(),
+        Some(Event::Sync(frame)) => {
+            assert!(frame.full);
+            let mut sync = Sync::default();
+            sync.apply(frame);
+            sync
+        }
         other => panic!("no report: {other:?}"),
     }
 }

@@ -184,6 +184,7 @@ impl State<'_> {
         }
         let outcome = Err(CloseReason::Unspecified);
         let answered = Answered { exchange: record.answered(), outcome, until: Timestamp::default() };
+        let cells_seen = sealer.sealed() + opener.opened();
         let relay = Relay {
             opener,
             sealer,
@@ -198,6 +199,7 @@ impl State<'_> {
             heard: self.past(record.heard()),
             bytes_in: count(record.bytes_in()),
             bytes_out: count(record.bytes_out()),
+            cells_seen,
             alarm: Alarm::default(),
         };
         self.heir.counts.relayed_circuits += 1;

@@ -67,6 +67,7 @@ impl State<'_> {
             table.created().filter(|_| repeated).map(|created| short(created.bytes())).transpose()?;
         let birth = Birth { share, created: created.unwrap_or_default() };
         let assembling = table.assembling().map(|came| parts(Some(came))).transpose()?;
+        let cells_seen = sealer.sealed() + opener.opened();
         let relay = Relay {
             opener,
             sealer,
@@ -81,6 +82,7 @@ impl State<'_> {
             heard: self.past(table.heard()),
             bytes_in: count(table.bytes_in()),
             bytes_out: count(table.bytes_out()),
+            cells_seen,
             alarm: Alarm::default(),
         };
         self.heir.counts.relayed_circuits += 1;

@@ -2,7 +2,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use warren_schemas::RequestId;
-use warren_schemas::control::{CircuitEnd, CloseReason, Event, Request};
+use warren_schemas::control::{CircuitEnd, CloseReason, Event, Request, Sync, SyncFrame};
 
 use super::{SECOND, arrived, datagrams, drops, last_hop_handle, sync, works};
 use crate::testing::Net;
@@ -297,9 +297,66 @@ fn reports_count_cells_bytes_and_circuits() {
     let exit = sync(&mut net, 3);
     assert_eq!((exit.cells_delivered, exit.circuits[0].bytes_in), (50, bytes));
     assert_eq!(exit.circuits[0].end, CircuitEnd::LastHop);
+}
+
+/// The frames of a node that nobody asked for, from `start` on.
+fn frames(net: &Net, node: usize, start: usize) -> Vec<SyncFrame> {
+    let unasked = net.nodes[node].events.iter().skip(start).filter(|(request, _)| *request == RequestId(0));
+    let frame = |(_, event): &(RequestId, Event)| match event {
+        Event::Sync(frame) => Some(frame.clone()),
+        _ => None,
+    };
+    unasked.filter_map(frame).collect()
+}
+
+#[test]
+fn frames_tell_every_period_what_changed_and_nothing_when_nothing_did() {
+    let mut net = Net::with_relays(9, 3);
+    net.reconfigure(1, |config| config.sync_period = 5_000_000);
+    net.reconfigure(3, |config| config.sync_period = 5_000_000);
+    let circuit = net.circuit(0, &[1, 2, 3]);
+    net.send(0, circuit, &datagrams(1, 100));
+    net.run_for(Duration::from_secs(6));
+    let first = frames(&net, 1, 0);
+    assert!(first[0].full);
+    let mut view = Sync::default();
+    first.iter().for_each(|frame| view.apply(frame));
+    assert_eq!((view.relayed_circuits, view.active), (1, 1));
+    net.run_for(Duration::from_secs(5));
+    frames(&net, 1, 0).iter().for_each(|frame| view.apply(frame));
     let before = net.nodes[1].events.len();
-    net.run_for(Duration::from_secs(20));
-    assert_eq!(net.nodes[1].events.len(), before + 4, "one report every 5 s");
+    for _ in 0..3 {
+        net.send(0, circuit, &datagrams(2, 10));
+        net.run_for(Duration::from_secs(5));
+    }
+    let frames_of_relay = frames(&net, 1, before);
+    assert_eq!(frames_of_relay.len(), 3, "one a period");
+    for frame in &frames_of_relay {
+        assert!(!frame.full && frame.cells_relayed.is_some());
+        assert_eq!((frame.links, frame.relayed_circuits), (None, None), "they did not change");
+        view.apply(frame);
+    }
+    assert_eq!(view.active, 0, "ten cells in five seconds only keep it alive");
+    let known = sync(&mut net, 1);
+    assert_eq!(view.cells_relayed, known.cells_relayed);
+    let mut exit = Sync::default();
+    frames(&net, 3, 0).iter().for_each(|frame| exit.apply(frame));
+    let now = sync(&mut net, 3);
+    assert_eq!(exit.circuits, now.circuits);
+}
+
+#[test]
+fn at_once_means_with_the_answer() {
+    let mut net = Net::with_relays(9, 1);
+    net.reconfigure(1, |config| config.sync_period = 0);
+    let circuit = net.circuit(0, &[1]);
+    let before = net.nodes[1].events.len();
+    net.send(0, circuit, &datagrams(1, 1));
+    net.run_for(Duration::from_millis(200));
+    assert!(frames(&net, 1, before).iter().any(|frame| frame.cells_delivered == Some(1)));
+    let before = net.nodes[1].events.len();
+    net.run_for(Duration::from_millis(200));
+    assert_eq!(frames(&net, 1, before), [], "nothing changed");
 }
 
 #[test]
