@@ -49,24 +49,7 @@ impl Tunnel {
     /// # Errors
     /// `NotConfigured`, `Gone`; `TooLong` when it holds more than a state may have, and goes on then.
     pub fn export_state(&mut self) -> Result<Vec<u8>, StateError> {
-        let bytes = self.snapshot()?;
-        *self = Self { gone: true, ..Self::speaking(self.suites) };
-        Ok(bytes)
-    }
-
-    /// A copy of the state, while this machine goes on. For a shadow whose answers are compared and
-    /// thrown away: a machine that was given it never acts, or counters would be used twice. The
-    /// bytes hold every secret: wipe them.
-    ///
-    /// # Errors
-    /// As [`export_state`](Self::export_state).
-    pub fn snapshot(&mut self) -> Result<Vec<u8>, StateError> {
-        if self.gone {
-            return Err(StateError::Gone);
-        }
-        if self.settings.is_none() {
-            return Err(StateError::NotConfigured);
-        }
+        self.may_give()?;
         let queue = std::mem::replace(self.shaper.parts().1, Queue::new(0, 0));
         let survey = self.survey();
         let most = survey.most(&queue);
@@ -81,24 +64,27 @@ impl Tunnel {
         Ok(bytes)
     }
 
-    /// The bytes that [`Tunnel::export_state`] would give, from a machine that goes on: for a shadow
-    /// whose answers are thrown away. Never for a successor: its counters would be used twice.
+    /// A copy of the state, the bytes that [`export_state`](Self::export_state) would give, while this
+    /// machine goes on. For a shadow whose answers are compared and thrown away: a machine that was
+    /// given it never acts, or counters would be used twice. The bytes hold every secret: wipe them.
     ///
     /// # Errors
     /// As `export_state`.
     pub fn snapshot(&self) -> Result<Vec<u8>, StateError> {
-        if self.gone {
-            return Err(StateError::Gone);
-        }
-        if self.settings.is_none() {
-            return Err(StateError::NotConfigured);
-        }
+        self.may_give()?;
         let (survey, queue) = (self.survey(), self.shaper.queue());
         let most = survey.most(queue);
         if most > state::MAX_STATE {
             return Err(StateError::TooLong(most));
         }
         Ok(survey.write(most, |builder| queue.write(builder)))
+    }
+
+    fn may_give(&self) -> Result<(), StateError> {
+        if self.gone {
+            return Err(StateError::Gone);
+        }
+        if self.settings.is_none() { Err(StateError::NotConfigured) } else { Ok(()) }
     }
 
     /// Goes on with what a predecessor exported; this machine was configured and did nothing yet.
