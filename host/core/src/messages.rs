@@ -122,7 +122,7 @@ pub(crate) enum ToKeeper {
 
 /// What an exchange of modules works on.
 pub(crate) struct Lease {
-    /// Workers that act, those that drain included.
+    /// Workers that take new circuits. Those that drain keep the module they have.
     pub(crate) acting: Vec<u8>,
     /// Indices that workers of another module may have beside them; none while others drain.
     pub(crate) free: Option<Range<u8>>,

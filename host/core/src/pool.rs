@@ -201,7 +201,7 @@ impl Pool {
         let other = start..start + (open.end - open.start);
         let free = other.clone().all(|worker| !self.modules.contains_key(&worker));
         Some(Lease {
-            acting: open.chain(self.draining.workers.iter().copied()).collect(),
+            acting: open.collect(),
             free: free.then_some(other),
             current: Arc::clone(&self.current),
             previous: self.previous.clone(),

@@ -192,6 +192,13 @@ impl Seat {
         self.abandon();
     }
 
+    /// Takes [`retire`](Self::retire) back.
+    pub fn stay(&mut self) {
+        if std::mem::take(&mut self.retired) && self.live.is_none() {
+            self.retry_at = self.seated_at;
+        }
+    }
+
     /// Drops the worker now, by an operator's order; another takes the seat at the next call. None
     /// when the seat was empty. Does not count towards quarantine: the module did nothing wrong.
     pub fn kill(&mut self, now: Timestamp, reason: &str) -> Option<Lost> {

@@ -85,7 +85,7 @@ async fn a_draining_exchange_moves_to_the_other_half_and_back() {
     (3..5).for_each(|worker| pool.set_module(worker, module(&[2, 1])));
     assert_eq!(pool.open(), 3..5);
     let lease = pool.lease().unwrap();
-    assert_eq!(lease.acting, [3, 4, 0, 1]);
+    assert_eq!(lease.acting, [3, 4], "those that drain keep what they run");
     assert_eq!(lease.free, None, "the old ones still drain");
     pool.release(None);
     for worker in [0, 1] {

@@ -48,11 +48,10 @@ impl WorkerLoop {
     pub(super) fn handle_order(&mut self, order: SeatOrder) {
         match order {
             SeatOrder::Start { factory, answer } => {
-                let started = if self.seat.is_some() {
-                    Err("it has a worker already".to_owned())
-                } else {
-                    self.sit(factory).map_err(|fault| fault.to_string())
-                };
+                let started = self.start(factory);
+                if let Err(reason) = &started {
+                    tracing::error!(worker = self.index, reason, "no worker");
+                }
                 drop(answer.send(started));
             }
             SeatOrder::Prepare { factory, answer } => drop(answer.send(self.prepare(factory))),
@@ -71,6 +70,17 @@ impl WorkerLoop {
                 }
             }
         }
+    }
+
+    /// Fills the seat, or has a worker stay that was about to go.
+    fn start(&mut self, factory: Arc<dyn WorkerFactory>) -> Result<Description, String> {
+        let Some(seat) = &mut self.seat else {
+            return self.sit(factory).map_err(|fault| fault.to_string());
+        };
+        seat.stay();
+        self.wake_at = Some(self.clock.now());
+        self.gauge.set_state(State::Running);
+        seat.module().cloned().ok_or_else(|| "it has failed and starts again".to_owned())
     }
 
     fn prepare(&mut self, factory: Arc<dyn WorkerFactory>) -> Result<Description, String> {

@@ -224,5 +224,9 @@ fn a_seat_that_is_drained_is_not_filled_again() {
     let lost = seat.timeout(at(1_000_000)).unwrap_err();
     assert!(lost.fault.is_none() && lost.wake_at > at(u64::from(u32::MAX)));
     assert_eq!(factory.spawned.load(Relaxed), 1);
-    assert!(seat.shutdown(at(2), 2).unwrap().is_none());
+    seat.stay();
+    assert!(seat.timeout(at(2)).is_ok(), "it is wanted again");
+    assert_eq!(factory.spawned.load(Relaxed), 2);
+    seat.retire();
+    assert!(seat.shutdown(at(2), 2).unwrap().is_some());
 }
