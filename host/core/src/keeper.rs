@@ -75,8 +75,7 @@ impl Keeper {
         inbox: mpsc::Receiver<ToKeeper>,
         workers: Vec<mpsc::Sender<ToWorker>>,
         gauges: Vec<Arc<Gauge>>,
-        tunnel_ports: TunnelPorts,
-        (pool, exits, suites): (Pool, Vec<mpsc::Sender<Leave>>, Arc<Suites>),
+        (tunnel_ports, pool, exits, suites): (TunnelPorts, Pool, Vec<mpsc::Sender<Leave>>, Arc<Suites>),
         clock: Arc<dyn Clock>,
     ) -> Self {
         let mut circuits = Circuits::new(rules, u64::from_le_bytes(random_bytes()));
@@ -177,7 +176,15 @@ impl Keeper {
                 self.pool.left(worker);
                 self.agree_on_suites(now);
             }
-            ToKeeper::Lease(answer) => drop(answer.send(self.pool.lease())),
+            ToKeeper::StartFailed { worker } => {
+                self.pool.start_failed(worker);
+                self.circuits.set_workers(now, self.pool.open());
+            }
+            ToKeeper::Lease(answer) => {
+                if let Err(Some(_)) = answer.send(self.pool.lease()) {
+                    self.pool.release(None);
+                }
+            }
             ToKeeper::Release { exchanged } => self.pool.release(exchanged),
             ToKeeper::Drain { to, factory, audit } => self.drain(now, to, factory, audit),
             ToKeeper::Status(answer) => drop(answer.send(self.status(now))),
@@ -220,9 +227,13 @@ impl Keeper {
 
     /// Sends what cannot be left unsaid: at once, or when there is room.
     fn post(&mut self, worker: u8, message: ToWorker) {
-        if let Err(message) = self.send(worker, message) {
+        let waits = self.unsent.iter().any(|(of, _)| *of == worker);
+        let sent = if waits { Err(message) } else { self.send(worker, message) };
+        if let Err(message) = sent {
             if self.unsent.len() >= MAX_UNSENT {
-                self.unsent.pop_front();
+                let droppable = |(_, message): &(u8, ToWorker)| !matches!(message, ToWorker::Seat(_));
+                let oldest = self.unsent.iter().position(droppable);
+                drop(oldest.and_then(|oldest| self.unsent.remove(oldest)));
             }
             self.unsent.push_back((worker, message));
         }

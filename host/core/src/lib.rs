@@ -190,10 +190,9 @@ pub fn start(config: CoreConfig, clock: Arc<dyn Clock>) -> Result<Core, Error> {
     let rules = Rules { own_peer: author.peer_id(), workers: span.min, ..config.rules };
     let ports = TunnelPorts::new(exit, own);
     let pool = Pool::new(span, open, config.factory, clock.now());
-    let keeping = (pool, exits.clone(), suites);
+    let kept = (ports, pool, exits.clone(), suites);
     let mailbox = mailboxes.clone();
-    let policy =
-        Keeper::new(rules, config.guards, keeper_inbox, mailbox, gauges, ports, keeping, Arc::clone(&clock));
+    let policy = Keeper::new(rules, config.guards, keeper_inbox, mailbox, gauges, kept, Arc::clone(&clock));
     tokio::spawn(policy.run());
     Ok(Core {
         dialer: Arc::new(Dialer::new(keeper.clone(), Arc::clone(&clock))),
@@ -304,25 +303,26 @@ impl Core {
     /// Says goodbye on every circuit and waits for the threads to end.
     pub async fn shutdown(&self) {
         drop(self.keeper.send(ToKeeper::Shutdown).await);
-        let leaving: Vec<_> = self.exits.iter().map(ask_to_end).collect();
+        let leaving: Vec<_> = self.exits.iter().cloned().map(|way| tokio::spawn(end(way))).collect();
         for (worker, left) in leaving.into_iter().enumerate() {
-            match tokio::time::timeout(LEAVING, left).await {
-                Ok(Ok(exited)) => tracing::debug!(worker, ?exited, "left"),
+            match left.await {
+                Ok(Some(exited)) => tracing::debug!(worker, ?exited, "left"),
                 _ => tracing::warn!(worker, "did not leave in time"),
             }
         }
         let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
-        drop(
-            tokio::task::spawn_blocking(move || threads.into_iter().for_each(|thread| drop(thread.join())))
-                .await,
-        );
+        let joined =
+            tokio::task::spawn_blocking(move || threads.into_iter().for_each(|thread| drop(thread.join())));
+        drop(tokio::time::timeout(LEAVING, joined).await);
     }
 }
 
-/// Orders a thread and its worker to end, once.
-fn ask_to_end(way: &mpsc::Sender<Leave>) -> oneshot::Receiver<messages::Exited> {
+/// Orders a thread and its worker to end, and answers how it did; none when it did not in time.
+async fn end(way: mpsc::Sender<Leave>) -> Option<messages::Exited> {
     let (answer, left) = oneshot::channel();
-    // Full: it was told already. Closed: it has ended.
-    drop(way.try_send(Leave { reason: CloseReason::Shutdown, end: true, answer }));
-    left
+    let leaving = async {
+        way.send(Leave { reason: CloseReason::Shutdown, end: true, answer }).await.ok()?;
+        left.await.ok()
+    };
+    tokio::time::timeout(LEAVING, leaving).await.ok()?
 }

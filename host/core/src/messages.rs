@@ -38,14 +38,16 @@ pub(crate) enum ToWorker {
 
 /// About the worker itself.
 pub(crate) enum SeatOrder {
-    /// Fill an empty seat.
-    Start { factory: Arc<dyn WorkerFactory>, answer: oneshot::Sender<Result<Description, String>> },
+    /// Fill an empty seat, or have a worker of that module stay that was about to go.
+    Start { factory: Arc<dyn WorkerFactory>, answer: oneshot::Sender<Result<Started, String>> },
     /// Make a successor of this module and have it prove itself.
     Prepare { factory: Arc<dyn WorkerFactory>, answer: oneshot::Sender<Result<Description, String>> },
     /// Let the prepared module follow the worker for so many answers.
     Shadow { answers: u32, answer: oneshot::Sender<ShadowVerdict> },
     /// Hand the state to the successor.
     Commit { answer: oneshot::Sender<Result<WorkerSwap, String>> },
+    /// The module that has the seat is no longer on trial.
+    Trust,
     /// Go back to the module before, with the state as it is.
     Revert { answer: oneshot::Sender<Result<WorkerSwap, String>> },
     /// Forget the successor.
@@ -56,6 +58,13 @@ pub(crate) enum SeatOrder {
     Kill { answer: oneshot::Sender<bool> },
     /// Replace it no more: it goes when its circuits have.
     Retire,
+}
+
+/// A worker that takes new circuits from now on.
+pub(crate) struct Started {
+    pub(crate) module: Description,
+    /// Whether the seat was empty before.
+    pub(crate) fresh: bool,
 }
 
 /// On the exit way, which is never behind another: the worker leaves.
@@ -104,6 +113,8 @@ pub(crate) enum ToKeeper {
     EndDead { worker: u8, handle: CircuitHandle },
     /// Which module a worker runs from now on.
     Module { worker: u8, module: Description },
+    /// A worker that should have taken new circuits did not start.
+    StartFailed { worker: u8 },
     /// A worker left its seat, as it was told; its circuits are gone.
     Left { worker: u8 },
     /// Somebody wants to exchange modules: until `Release` the pool stays as it is.
@@ -124,8 +135,9 @@ pub(crate) enum ToKeeper {
 pub(crate) struct Lease {
     /// Workers that take new circuits. Those that drain keep the module they have.
     pub(crate) acting: Vec<u8>,
-    /// Indices that workers of another module may have beside them; none while others drain.
-    pub(crate) free: Option<Range<u8>>,
+    /// Indices that workers of another module may have beside them. Workers of the module before may
+    /// still drain there.
+    pub(crate) beside: Range<u8>,
     pub(crate) current: Arc<dyn WorkerFactory>,
     pub(crate) previous: Option<Arc<dyn WorkerFactory>>,
 }

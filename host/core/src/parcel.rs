@@ -15,6 +15,9 @@ const MAX_PARCELS: usize = 1024;
 /// Bytes in them. A parcel that finds no room is dropped, and its datagrams are counted.
 const MAX_WAITING: usize = 4 << 20;
 
+/// Notices of ends that are kept for the next parcel when one was refused.
+const MAX_NOTICES: usize = 4096;
+
 /// What one piece of a parcel is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Piece {
@@ -85,13 +88,27 @@ impl Post {
         }
         let parcel = std::mem::replace(&mut self.packing, Parcel { from: self.own, ..Parcel::default() });
         let length = parcel.bytes.len();
-        if self.waiting.fetch_add(length, Ordering::AcqRel) + length > MAX_WAITING
-            || self.to.try_send(parcel).is_err()
-        {
-            self.waiting.fetch_sub(length, Ordering::AcqRel);
-            return Err(pieces);
-        }
-        Ok(pieces)
+        let refused = if self.waiting.fetch_add(length, Ordering::AcqRel) + length > MAX_WAITING {
+            parcel
+        } else {
+            match self.to.try_send(parcel) {
+                Ok(()) => return Ok(pieces),
+                Err(error) => error.into_inner(),
+            }
+        };
+        self.waiting.fetch_sub(length, Ordering::AcqRel);
+        self.keep_notices(&refused);
+        Err(pieces - self.packing.pieces.len() as u64)
+    }
+}
+
+impl Post {
+    /// That something ended is said with the next parcel: once for each circuit, so they stay few.
+    fn keep_notices(&mut self, refused: &Parcel) {
+        let notices = refused.pieces.iter().filter(|(_, length)| *length == 0);
+        let kept =
+            notices.take(MAX_NOTICES).filter(|(piece, _)| matches!(piece, Piece::Dead(_) | Piece::AllDead));
+        self.packing.pieces.extend(kept);
     }
 }
 
@@ -188,12 +205,20 @@ mod tests {
         assert_eq!(got, 64);
         post.pack(Piece::AllDead, b"");
         assert_eq!(post.flush(), Ok(1), "there is room again");
-        for _ in 0..2 * MAX_PARCELS {
-            post.pack(Piece::AllDead, b"");
+        for circuit in 0..2 * MAX_PARCELS as u32 {
+            post.pack(Piece::Dead(CircuitHandle(circuit)), b"");
+            post.pack(Piece::Outer(CircuitHandle(circuit)), b"cell");
             _ = post.flush();
         }
-        let mut got = 0;
-        inbox.unpack(10 * MAX_PARCELS, |_, _, _| got += 1);
-        assert_eq!(got, MAX_PARCELS);
+        let (mut dead, mut cells) = (0, 0);
+        for _ in 0..2 {
+            inbox.unpack(10 * MAX_PARCELS, |_, piece, _| match piece {
+                Piece::Dead(_) => dead += 1,
+                _ => cells += 1,
+            });
+            assert!(post.flush().is_ok());
+        }
+        assert_eq!(dead, 2 * MAX_PARCELS, "ends are told however late");
+        assert!(cells < dead, "{cells}");
     }
 }

@@ -108,6 +108,14 @@ impl Pool {
         self.modules.insert(worker, module);
     }
 
+    /// A worker that was to take new circuits did not start: another look decides anew.
+    pub(crate) fn start_failed(&mut self, worker: u8) {
+        let Range { start, end } = self.open.get();
+        if !self.leased && worker + 1 == end && worker > start {
+            self.open.set(&(start..worker));
+        }
+    }
+
     /// A worker left its seat.
     pub(crate) fn left(&mut self, worker: u8) {
         self.modules.remove(&worker);
@@ -199,10 +207,9 @@ impl Pool {
         let open = self.open.get();
         let start = if open.start < self.max { self.max } else { 0 };
         let other = start..start + (open.end - open.start);
-        let free = other.clone().all(|worker| !self.modules.contains_key(&worker));
         Some(Lease {
             acting: open.collect(),
-            free: free.then_some(other),
+            beside: other,
             current: Arc::clone(&self.current),
             previous: self.previous.clone(),
         })
@@ -226,6 +233,7 @@ impl Pool {
         let old = self.open.get();
         self.release(Some(factory));
         self.open.set(&to);
+        self.draining.workers.retain(|worker| !to.contains(worker));
         self.draining.workers.extend(old.clone());
         self.draining.audit = Some(audit);
         self.scaler = Scaler::new();

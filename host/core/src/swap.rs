@@ -61,9 +61,6 @@ pub enum SwapError {
         /// In its own words.
         reason: String,
     },
-    /// Workers of an earlier exchange still drain in the only places there are.
-    #[error("workers of the module before still drain; try again when they are gone (warren worker list)")]
-    Draining,
     /// The node is stopping.
     #[error("the node is stopping")]
     Stopping,
@@ -81,7 +78,7 @@ impl Core {
     ) -> Result<SwapReport, SwapError> {
         let lease = self.lease().await?;
         let names = (lease.current.name().to_owned(), order.factory.name().to_owned());
-        let exchange = Exchange { core: self, audit, names };
+        let exchange = Exchange { core: self, audit, names, held: Held(self.keeper.clone()) };
         exchange.run(order, lease).await
     }
 
@@ -92,18 +89,20 @@ impl Core {
     /// See [`SwapError`].
     pub async fn rollback(&self, audit: mpsc::Sender<SwapStep>) -> Result<SwapReport, SwapError> {
         let lease = self.lease().await?;
-        let Some(factory) = lease.previous.clone() else {
-            self.release(None).await;
-            return Err(SwapError::NoPrevious);
-        };
+        let held = Held(self.keeper.clone());
+        let factory = lease.previous.clone().ok_or(SwapError::NoPrevious)?;
         let names = (lease.current.name().to_owned(), factory.name().to_owned());
-        let exchange = Exchange { core: self, audit, names };
+        let exchange = Exchange { core: self, audit, names, held };
         let readable = match lease.acting.first() {
             Some(first) => exchange.prepare(*first, &factory).await.is_ok(),
             None => true,
         };
         exchange.abandon(&lease.acting).await;
-        exchange.run(SwapOrder { factory, drain: !readable, canary: 0 }, lease).await
+        let workers = lease.acting.clone();
+        let report = exchange.run(SwapOrder { factory, drain: !readable, canary: 0 }, lease).await?;
+        // What was given up is not to come back by itself.
+        self.trust(&workers).await;
+        Ok(report)
     }
 
     /// Drops a worker as if it had failed: its circuits die and another takes its seat. Answers whether
@@ -118,21 +117,47 @@ impl Core {
         lease.await.map_err(|_| SwapError::Stopping)?.ok_or(SwapError::Busy)
     }
 
-    async fn release(&self, exchanged: Option<Arc<dyn WorkerFactory>>) {
-        drop(self.keeper.send(ToKeeper::Release { exchanged }).await);
+    async fn trust(&self, workers: &[u8]) {
+        for worker in workers {
+            self.order(*worker, SeatOrder::Trust).await;
+        }
+    }
+
+    /// Sends an order that is not answered.
+    async fn order(&self, worker: u8, order: SeatOrder) {
+        if let Some(way) = self.workers.get(usize::from(worker)) {
+            let sent = tokio::time::timeout(PATIENCE, way.send(ToWorker::Seat(order))).await;
+            if !matches!(sent, Ok(Ok(()))) {
+                tracing::warn!(worker, "its thread takes no orders");
+            }
+        }
     }
 
     /// Asks a worker's thread; none when it does not answer.
     async fn ask<T>(&self, worker: u8, order: impl FnOnce(oneshot::Sender<T>) -> SeatOrder) -> Option<T> {
         let (answer, told) = oneshot::channel();
         let way = self.workers.get(usize::from(worker))?;
-        way.send(ToWorker::Seat(order(answer))).await.ok()?;
-        tokio::time::timeout(PATIENCE, told).await.ok()?.ok()
+        let asking = async {
+            way.send(ToWorker::Seat(order(answer))).await.ok()?;
+            told.await.ok()
+        };
+        tokio::time::timeout(PATIENCE, asking).await.ok()?
+    }
+}
+
+/// The lease of the pool. However the exchange ends, the pool is free again.
+struct Held(mpsc::Sender<ToKeeper>);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // A second release does nothing. Without room for this one the keeper is stuck, and the node.
+        drop(self.0.try_send(ToKeeper::Release { exchanged: None }));
     }
 }
 
 /// One exchange under way.
 struct Exchange<'a> {
+    held: Held,
     core: &'a Core,
     audit: mpsc::Sender<SwapStep>,
     /// The module in use, and the one to come.
@@ -148,12 +173,13 @@ impl Exchange<'_> {
         };
         match &done {
             Ok(_) if order.drain => {}
-            Ok(_) => self.core.release(Some(order.factory)).await,
-            Err(_) => {
-                self.abandon(&lease.acting).await;
-                self.core.release(None).await;
+            Ok(_) => {
+                let exchanged = Some(order.factory);
+                drop(self.core.keeper.send(ToKeeper::Release { exchanged }).await);
             }
+            Err(_) => self.abandon(&lease.acting).await,
         }
+        drop(self.held);
         let workers = done?;
         self.tell(SwapStage::Finished, None, format!("{} for {}", self.names.1, self.names.0)).await;
         Ok(SwapReport { from: self.names.0, to: self.names.1, workers })
@@ -189,7 +215,10 @@ impl Exchange<'_> {
         self.tell(SwapStage::Committed, Some(worker), detail).await;
         if canary {
             tokio::time::sleep(PROBATION).await;
-            let failed = self.faults(worker).await.saturating_sub(faults);
+            let failed = match (faults, self.faults(worker).await) {
+                (Some(before), Some(now)) => now.saturating_sub(before),
+                _ => 1,
+            };
             if failed > 0 {
                 self.put_back(worker).await;
                 return Err(SwapError::Canary(failed));
@@ -224,8 +253,8 @@ impl Exchange<'_> {
         Ok(compared)
     }
 
-    async fn faults(&self, worker: u8) -> u64 {
-        self.core.ask(worker, |answer| SeatOrder::Faults { answer }).await.unwrap_or_default()
+    async fn faults(&self, worker: u8) -> Option<u64> {
+        self.core.ask(worker, |answer| SeatOrder::Faults { answer }).await
     }
 
     /// The workers that were exchanged already go back, with the state they have now.
@@ -240,6 +269,7 @@ impl Exchange<'_> {
                 Some(Err(reason)) => format!("stays with {}: {reason}", self.names.1),
                 None => "its thread does not answer".to_owned(),
             };
+            self.core.order(swap.worker, SeatOrder::Trust).await;
             self.tell(SwapStage::RolledBack, Some(swap.worker), detail).await;
         }
     }
@@ -252,6 +282,7 @@ impl Exchange<'_> {
             Some(Err(reason)) => reason,
             None => "its thread does not answer".to_owned(),
         };
+        self.core.order(worker, SeatOrder::Trust).await;
         self.tell(SwapStage::RolledBack, Some(worker), detail).await;
     }
 
@@ -260,34 +291,45 @@ impl Exchange<'_> {
         factory: &Arc<dyn WorkerFactory>,
         lease: &Lease,
     ) -> Result<Vec<WorkerSwap>, SwapError> {
-        let Some(free) = lease.free.clone() else { return Err(SwapError::Draining) };
-        for worker in free.clone() {
+        let beside = lease.beside.clone();
+        let mut fresh = Vec::new();
+        for worker in beside.clone() {
             let new = Arc::clone(factory);
             let started = self.core.ask(worker, |answer| SeatOrder::Start { factory: new, answer }).await;
             match started.unwrap_or_else(|| Err("its thread does not answer".to_owned())) {
-                Ok(module) => self.tell(SwapStage::SelfTested, Some(worker), module.to_string()).await,
+                Ok(started) => {
+                    fresh.push((worker, started.fresh));
+                    self.tell(SwapStage::SelfTested, Some(worker), started.module.to_string()).await;
+                }
                 Err(reason) => {
-                    for started in free.start..worker {
-                        self.core.dismiss(started).await;
-                    }
+                    self.send_away(&fresh).await;
                     return Err(SwapError::Unfit { worker, reason });
                 }
             }
         }
         let audit = self.audit.clone();
         let factory = Arc::clone(factory);
-        drop(self.core.keeper.send(ToKeeper::Drain { to: free, factory, audit }).await);
+        drop(self.core.keeper.send(ToKeeper::Drain { to: beside, factory, audit }).await);
         for worker in &lease.acting {
             self.tell(SwapStage::Draining, Some(*worker), "it takes no new circuits".to_owned()).await;
         }
         Ok(Vec::new())
     }
 
+    /// Those that were started for nothing: fresh ones leave, others drain on.
+    async fn send_away(&self, started: &[(u8, bool)]) {
+        for (worker, fresh) in started {
+            if *fresh {
+                self.core.dismiss(*worker).await;
+            } else {
+                self.core.order(*worker, SeatOrder::Retire).await;
+            }
+        }
+    }
+
     async fn abandon(&self, workers: &[u8]) {
         for worker in workers {
-            if let Some(way) = self.core.workers.get(usize::from(*worker)) {
-                drop(way.send(ToWorker::Seat(SeatOrder::Abandon)).await);
-            }
+            self.core.order(*worker, SeatOrder::Abandon).await;
         }
     }
 
@@ -302,10 +344,12 @@ impl Core {
     async fn dismiss(&self, worker: u8) {
         let (answer, left) = oneshot::channel();
         let leave = Leave { reason: CloseReason::Finished, end: false, answer };
-        if let Some(way) = self.exits.get(usize::from(worker))
-            && way.send(leave).await.is_ok()
-        {
-            drop(left.await);
+        if let Some(way) = self.exits.get(usize::from(worker)) {
+            let leaving = async {
+                drop(way.send(leave).await);
+                drop(left.await);
+            };
+            drop(tokio::time::timeout(PATIENCE, leaving).await);
         }
     }
 }

@@ -9,7 +9,7 @@ mod carry;
 mod duty;
 mod gauge;
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
@@ -127,8 +127,8 @@ struct WorkerLoop {
     own: Option<mpsc::Sender<ToWorker>>,
     data: Inbox,
     posts: Vec<Post>,
-    /// The thread that holds the connection which comes by a circuit of this one's worker.
-    homes: HashMap<CircuitHandle, u8>,
+    /// Circuits of this one's worker by which connections of other threads were reached.
+    lent: HashSet<CircuitHandle>,
     report: carry::Report,
     clock: Arc<dyn Clock>,
     /// None while this thread only passes on what is not its own.
@@ -172,7 +172,7 @@ impl WorkerLoop {
             own: parts.own,
             data: parts.data,
             posts: parts.posts,
-            homes: HashMap::new(),
+            lent: HashSet::new(),
             report: carry::Report::new(parts.keeper.clone()),
             clock: parts.clock,
             seat: None,
@@ -275,7 +275,8 @@ impl WorkerLoop {
 
     /// Takes what other threads passed on, as long as the batch has room.
     fn take_parcels(&mut self) {
-        let room = self.intake.room();
+        // Half of it: a thread must not be kept from its own socket by what comes over others.
+        let room = self.intake.room() / 2;
         let (intake, port) = (&mut self.intake, &self.port);
         self.data.unpack(room, |worker, piece, bytes| match piece {
             Piece::Datagram(source) => intake.received(source, bytes),

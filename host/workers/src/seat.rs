@@ -32,8 +32,11 @@ const LONGEST_WAIT: Duration = Duration::from_secs(5);
 const SETTLED: Duration = Duration::from_secs(60);
 /// Failures in a row after which a module is quarantined: it is tried every five seconds, loudly.
 const QUARANTINE: u32 = 8;
-/// The same while there is a module to go back to, which costs nobody anything.
+/// The same for a module on trial, while there is one to go back to, which costs nobody anything.
 const PROBATION: u32 = 3;
+/// How long after its commit a module is on trial. Later on, whoever can make it fail must not be able
+/// to bring the old one back.
+const TRIAL: Duration = Duration::from_secs(600);
 
 /// The call was not answered, because the worker failed or there is none right now.
 #[derive(Debug)]
@@ -110,6 +113,8 @@ pub struct Seat {
     following: Following,
     quarantine: Option<Quarantine>,
     retired: bool,
+    /// Until when a module that fails goes for the one before; none when that one was rejected itself.
+    trial_until: Option<Timestamp>,
     seated_at: Timestamp,
     /// Faults in a row, each within [`SETTLED`] of the one before.
     failures: u32,
@@ -132,6 +137,7 @@ impl Seat {
             following: Following::Nobody,
             quarantine: None,
             retired: false,
+            trial_until: None,
             seated_at: Timestamp::default(),
             failures: 0,
             retry_at: Timestamp::default(),
@@ -328,7 +334,8 @@ impl Seat {
         self.failures = self.failures.saturating_add(1);
         let doubled = FIRST_WAIT.saturating_mul(1 << self.failures.saturating_sub(2).min(10));
         let wait = if self.failures == 1 { Duration::ZERO } else { doubled.min(LONGEST_WAIT) };
-        let quarantined = self.judge(&fault);
+        let on_trial = self.trial_until.is_some_and(|until| now < until);
+        let quarantined = self.judge(&fault, on_trial);
         let wait = if quarantined { Duration::ZERO } else { wait };
         self.give_up(now.after(wait), fault)
     }
@@ -349,14 +356,14 @@ impl Seat {
     }
 
     /// Quarantines a module that failed too often; answers whether the one before it has the seat back.
-    fn judge(&mut self, fault: &WorkerFault) -> bool {
-        let allowed = if self.previous.is_some() { PROBATION } else { QUARANTINE };
+    fn judge(&mut self, fault: &WorkerFault, on_trial: bool) -> bool {
+        let allowed = if on_trial && self.previous.is_some() { PROBATION } else { QUARANTINE };
         if self.failures < allowed {
             return false;
         }
         let (name, failures) = (self.factory.name(), self.failures);
         let words = format!("{name} is quarantined after {failures} failures in a row; the last: {fault}");
-        let Some(previous) = self.previous.take() else {
+        let Some(previous) = self.previous.take_if(|_| on_trial) else {
             tracing::error!("{words}");
             self.quarantine = Some(Quarantine { words, taken_back: false });
             return false;
@@ -381,9 +388,21 @@ impl Seat {
     /// Another module has the seat: what the one before did is not held against it.
     fn trust_anew(&mut self, now: Timestamp) {
         self.seated_at = now;
+        self.trial_until = Some(now.after(TRIAL));
         self.failures = 0;
         self.quarantine = None;
         self.retry_at = now;
+    }
+
+    /// The module that has the seat is on trial no more: the one before it was rejected, or given up.
+    pub fn trust(&mut self) {
+        self.trial_until = None;
+    }
+
+    /// Whether workers of `factory` take the seat.
+    #[must_use]
+    pub fn is_for(&self, factory: &Arc<dyn WorkerFactory>) -> bool {
+        Arc::ptr_eq(&self.factory, factory)
     }
 }
 

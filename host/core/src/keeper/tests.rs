@@ -54,8 +54,8 @@ impl Bench {
         let clocks = Arc::clone(&clock) as Arc<dyn Clock>;
         let open = Arc::new(Open::new(&(0..1)));
         let pool = Pool::new(Span::new(1, 1), open, Arc::new(NoWorkers), clock.now());
-        let keeping = (pool, Vec::new(), Arc::new(Suites::new(vec![1])));
-        let keeper = Keeper::new(rules, Vec::new(), messages, vec![mailbox], gauges, ports, keeping, clocks);
+        let kept = (ports, pool, Vec::new(), Arc::new(Suites::new(vec![1])));
+        let keeper = Keeper::new(rules, Vec::new(), messages, vec![mailbox], gauges, kept, clocks);
         let mut bench = Self { keeper, clock, worker, _inbox: inbox };
         let (descriptor, signed) = exit(bench.now());
         bench.tell(ToKeeper::Relay(Box::new(descriptor), signed));

@@ -66,7 +66,7 @@ fn it_grows_with_the_circuits_and_drains_when_they_are_gone() {
 fn one_exchange_at_a_time_and_none_while_it_scales() {
     let mut pool = pool(2, 2);
     let lease = pool.lease().unwrap();
-    assert_eq!((lease.acting, lease.free), (vec![0, 1], Some(2..4)));
+    assert_eq!((lease.acting, lease.beside), (vec![0, 1], 2..4));
     assert!(lease.previous.is_none());
     assert!(pool.lease().is_none());
     assert!(pool.look(START.after(10 * LOOK), seen(99, true)).is_empty());
@@ -79,14 +79,14 @@ fn one_exchange_at_a_time_and_none_while_it_scales() {
 #[tokio::test]
 async fn a_draining_exchange_moves_to_the_other_half_and_back() {
     let mut pool = pool(2, 3);
-    assert_eq!(pool.lease().unwrap().free, Some(3..5));
+    assert_eq!(pool.lease().unwrap().beside, 3..5);
     let (audit, mut steps) = mpsc::channel(8);
     assert_eq!(pool.drain(3..5, Arc::new(Named("new")), audit), [0, 1]);
     (3..5).for_each(|worker| pool.set_module(worker, module(&[2, 1])));
     assert_eq!(pool.open(), 3..5);
     let lease = pool.lease().unwrap();
     assert_eq!(lease.acting, [3, 4], "those that drain keep what they run");
-    assert_eq!(lease.free, None, "the old ones still drain");
+    assert_eq!(lease.beside, 0..2, "where the old ones still drain");
     pool.release(None);
     for worker in [0, 1] {
         pool.tell_drained(START, worker);
@@ -94,7 +94,9 @@ async fn a_draining_exchange_moves_to_the_other_half_and_back() {
         assert_eq!(steps.recv().await.unwrap().worker, Some(worker));
     }
     assert!(steps.recv().await.is_none(), "nothing more will be said");
-    assert_eq!(pool.lease().unwrap().free, Some(0..2));
+    assert_eq!(pool.lease().unwrap().beside, 0..2);
+    let (audit, _steps) = mpsc::channel(8);
+    assert_eq!(pool.drain(0..2, Arc::new(Named("old")), audit), [3, 4], "and back");
 }
 
 #[test]
@@ -108,4 +110,17 @@ fn suites_are_those_that_all_open_workers_speak() {
     pool.left(0);
     pool.left(1);
     assert_eq!(pool.suites(), None);
+}
+
+#[test]
+fn a_worker_that_does_not_start_gets_no_circuits() {
+    let mut pool = pool(1, 2);
+    let steps = pool.look(START.after(LOOK), seen(9, true));
+    assert!(matches!(steps.as_slice(), [Step::Start(1, _)]));
+    pool.start_failed(1);
+    assert_eq!(pool.open(), 0..1);
+    pool.start_failed(0);
+    assert_eq!(pool.open(), 0..1, "one is always tried");
+    let steps = pool.look(START.after(2 * LOOK), seen(9, true));
+    assert!(matches!(steps.as_slice(), [Step::Start(1, _)]), "and tried again");
 }

@@ -1,6 +1,6 @@
 //! Carrying out what a worker answered: datagrams, deliveries, events; and its faults.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +18,8 @@ use crate::parcel::Piece;
 
 /// How long the last hop may take to prove itself.
 const PROOF_TIMEOUT: Duration = Duration::from_secs(10);
+/// Circuits that are remembered as lent to other threads; the rest ends by QUIC's idle time.
+const MAX_LENT: usize = 65_536;
 /// Messages that may wait for the keeper; beyond that the oldest counts are of no use anyway.
 const MAX_REPORT: usize = 16_384;
 
@@ -93,9 +95,18 @@ impl WorkerLoop {
         match self.posts.get_mut(usize::from(home)).filter(|_| home != self.index) {
             Some(post) => {
                 post.pack(Piece::Inner(circuit), bytes);
-                self.homes.insert(circuit, home);
+                if self.lent.len() < MAX_LENT {
+                    self.lent.insert(circuit);
+                }
             }
             None => self.port.deliver(self.carrier(circuit), end, bytes),
+        }
+    }
+
+    /// What ended here may concern a connection of any of them.
+    fn tell_others(&mut self, piece: Piece) {
+        for (_, post) in (0u8..).zip(&mut self.posts).filter(|(index, _)| *index != self.index) {
+            post.pack(piece, b"");
         }
     }
 
@@ -230,9 +241,8 @@ impl WorkerLoop {
         }
         self.report.push(ToKeeper::EndDead { worker: self.index, handle });
         self.port.circuit_dead(self.carrier(handle));
-        let home = self.homes.remove(&handle);
-        if let Some(post) = home.and_then(|home| self.posts.get_mut(usize::from(home))) {
-            post.pack(Piece::Dead(handle), b"");
+        if self.lent.remove(&handle) {
+            self.tell_others(Piece::Dead(handle));
         }
     }
 
@@ -263,10 +273,9 @@ impl WorkerLoop {
         self.builds.0.clear();
         // Connections with an end here wait for the keeper's word: another circuit may save their streams.
         self.port.all_dead(self.index, |circuit| self.ends.holds(circuit));
-        for home in self.homes.drain().map(|(_, home)| home).collect::<BTreeSet<_>>() {
-            if let Some(post) = self.posts.get_mut(usize::from(home)) {
-                post.pack(Piece::AllDead, b"");
-            }
+        if !self.lent.is_empty() {
+            self.lent.clear();
+            self.tell_others(Piece::AllDead);
         }
     }
 }

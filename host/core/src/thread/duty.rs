@@ -12,7 +12,7 @@ use warren_workers::{CommitFault, Description, Seat, ShadowVerdict, SwapFault, W
 
 use super::WorkerLoop;
 use super::gauge::{State, thread_cpu};
-use crate::messages::{Exited, SeatOrder, ToKeeper};
+use crate::messages::{Exited, SeatOrder, Started, ToKeeper};
 
 /// How long a shadow may wait for calls: a worker that nobody asks for anything cannot be followed.
 const SHADOW_PATIENCE: Duration = Duration::from_secs(3);
@@ -51,12 +51,20 @@ impl WorkerLoop {
                 let started = self.start(factory);
                 if let Err(reason) = &started {
                     tracing::error!(worker = self.index, reason, "no worker");
+                    self.report.push(ToKeeper::StartFailed { worker: self.index });
                 }
                 drop(answer.send(started));
             }
             SeatOrder::Prepare { factory, answer } => drop(answer.send(self.prepare(factory))),
             SeatOrder::Shadow { answers, answer } => self.shadow(answers, answer),
+            // Nobody waits for it any more: it was given up.
+            SeatOrder::Commit { answer } if answer.is_closed() => self.abandon_successor(),
             SeatOrder::Commit { answer } => drop(answer.send(self.commit())),
+            SeatOrder::Trust => {
+                if let Some(seat) = &mut self.seat {
+                    seat.trust();
+                }
+            }
             SeatOrder::Revert { answer } => drop(answer.send(self.revert())),
             SeatOrder::Abandon => self.abandon_successor(),
             SeatOrder::Faults { answer } => {
@@ -73,14 +81,21 @@ impl WorkerLoop {
     }
 
     /// Fills the seat, or has a worker stay that was about to go.
-    fn start(&mut self, factory: Arc<dyn WorkerFactory>) -> Result<Description, String> {
-        let Some(seat) = &mut self.seat else {
-            return self.sit(factory).map_err(|fault| fault.to_string());
+    fn start(&mut self, factory: Arc<dyn WorkerFactory>) -> Result<Started, String> {
+        let Some(seat) = &self.seat else {
+            let module = self.sit(factory).map_err(|fault| fault.to_string())?;
+            return Ok(Started { module, fresh: true });
         };
+        if !seat.is_for(&factory) {
+            self.prepare(factory)?;
+            self.commit()?;
+        }
+        let Some(seat) = &mut self.seat else { return Err("it has no worker".to_owned()) };
         seat.stay();
         self.wake_at = Some(self.clock.now());
+        let module = seat.module().cloned().ok_or_else(|| "it has failed and starts again".to_owned());
         self.gauge.set_state(State::Running);
-        seat.module().cloned().ok_or_else(|| "it has failed and starts again".to_owned())
+        Ok(Started { module: module?, fresh: false })
     }
 
     fn prepare(&mut self, factory: Arc<dyn WorkerFactory>) -> Result<Description, String> {
@@ -181,7 +196,10 @@ impl WorkerLoop {
     pub(super) fn leave(&mut self, reason: CloseReason) -> Exited {
         self.abandon_successor();
         self.gauge.set_state(State::Parked);
-        let Some(seat) = self.seat.take() else { return Exited::Nobody };
+        let Some(seat) = self.seat.take() else {
+            self.report.push(ToKeeper::Left { worker: self.index });
+            return Exited::Nobody;
+        };
         let left = seat.shutdown(self.clock.now(), reason.0);
         self.wake_at = None;
         self.drop_circuits();

@@ -121,7 +121,12 @@ fn compare(live: &Batch, shadow: &Batch) -> Result<bool, String> {
             let (kind, length) = (our.kind, our.length);
             return Err(format!("action {index} ({kind:?}, {length} bytes) has another {part}"));
         }
-        same_bytes &= live.bytes_of(their) == shadow.bytes_of(our);
+        let same = live.bytes_of(their) == shadow.bytes_of(our);
+        if !same && our.kind == SlotKind::Send {
+            // Same state, time and randomness: other bytes are another key, or another counter.
+            return Err(format!("action {index} (Send, {} bytes) has other bytes", our.length));
+        }
+        same_bytes &= same;
     }
     Ok(same_bytes)
 }
