@@ -292,7 +292,7 @@ fn idle_circuits_go_over_as_they_are() {
     let windows = |net: &Net| -> Vec<Vec<u64>> {
         let mut circuits: Vec<_> = net.nodes[1].tunnel.circuits.iter().collect();
         circuits.sort_unstable_by_key(|(handle, _)| **handle);
-        let relay = |(_, circuit)| match circuit {
+        let relay = |(_, circuit): (_, &crate::circuit::Circuit)| match circuit {
             crate::circuit::Circuit::Relay(relay) => {
                 crate::layer::state::of(&relay.sealer, &relay.opener).1.to_vec()
             }
