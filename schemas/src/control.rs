@@ -75,6 +75,8 @@ pub struct TunnelConfig {
     pub cookie_key: [u8; 32],
     /// Period of [`Event::Sync`] in microseconds; 0 for at once, [`SYNC_NEVER`] for never.
     pub sync_period: u64,
+    /// Takes no new circuits from neighbours, who ask again on another link; those that stand go on.
+    pub draining: bool,
 }
 
 /// A request to a tunnel worker.
@@ -175,6 +177,7 @@ impl TunnelConfig {
             limits: Some(limits),
             cookie_key: Some(b.create_vector(&self.cookie_key)),
             sync_period: self.sync_period,
+            draining: self.draining,
         };
         let root = fb::TunnelConfig::create(&mut b, &args);
         b.finish(root, None);
@@ -212,6 +215,7 @@ impl TunnelConfig {
             limits: table.limits().map(limits_value).unwrap_or_default(),
             cookie_key: key32(table.cookie_key().map(|key| key.bytes()).unwrap_or_default(), "cookie_key")?,
             sync_period: table.sync_period(),
+            draining: table.draining(),
         })
     }
 }
@@ -385,6 +389,7 @@ mod tests {
             limits: Limits { circuits: 9, ..Limits::default() },
             cookie_key: [3; 32],
             sync_period: 5_000_000,
+            draining: true,
         };
         assert_eq!(TunnelConfig::decode(&config.encode()).unwrap(), config);
     }

@@ -70,6 +70,8 @@ pub(crate) struct Building {
     pub retry: Option<Retry>,
     /// What came of the answer.
     pub parts: Assembler,
+    /// Whether it was sent to another link already.
+    pub moved: bool,
 }
 
 /// A circuit that this node made.
@@ -211,6 +213,8 @@ pub(crate) struct Extending {
     pub retry: Option<Retry>,
     /// What came of CREATED.
     pub parts: Assembler,
+    /// The next hop's signed descriptor, until another link was opened with it.
+    pub descriptor: Option<Vec<u8>>,
 }
 
 impl Relay {

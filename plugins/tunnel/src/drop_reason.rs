@@ -100,6 +100,8 @@ drop_reasons! {
     Address = 35, "from another address";
     /// The node is shutting down or not configured yet.
     NotRunning = 36, "not running";
+    /// A CREATE, while this worker takes no new circuits.
+    Draining = 37, "no new circuits here";
 }
 
 #[cfg(test)]

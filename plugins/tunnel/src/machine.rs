@@ -11,6 +11,7 @@ mod extend;
 mod hops;
 mod incomplete;
 mod messages;
+mod moving;
 mod opening;
 mod originator;
 mod report;

@@ -38,6 +38,16 @@ impl Retry {
         Self { next, end: now.after(give_up), sent: 1 }
     }
 
+    /// It is not sent for now; the end stays.
+    pub(crate) const fn paused(self) -> Self {
+        Self { next: self.end, ..self }
+    }
+
+    /// It was sent for the first time on another way; the end stays.
+    pub(crate) fn resumed(self, now: Timestamp) -> Self {
+        Self { end: self.end, ..Self::start(now, GIVE_UP) }
+    }
+
     /// What a successor goes on with.
     pub(crate) fn state(&self) -> fb::Retry {
         let sent = u32::try_from(self.sent).unwrap_or(u32::MAX);
@@ -103,5 +113,16 @@ mod tests {
         }
         assert_eq!(sent, [at(1000), at(3000), at(7000)]);
         assert_eq!(retry.sent(), 4);
+    }
+
+    #[test]
+    fn another_way_gets_no_more_time() {
+        let mut retry = Retry::start(at(0), GIVE_UP).paused();
+        assert_eq!(retry.due(), at(10_000));
+        assert_eq!(retry.step(at(9_999)), Step::Wait);
+        assert_eq!(retry.step(at(10_000)), Step::GiveUp);
+        let mut retry = Retry::start(at(0), GIVE_UP).paused().resumed(at(8000));
+        assert_eq!((retry.due(), retry.step(at(9000))), (at(9000), Step::Again));
+        assert_eq!((retry.due(), retry.step(at(10_000))), (at(10_000), Step::GiveUp));
     }
 }

@@ -1,6 +1,6 @@
 //! A network of tunnels in memory, on virtual time, from a seed. For tests.
 //!
-//! Every node is one [`Tunnel`] with one address. Datagrams take `latency` and up to `jitter`
+//! Every node is one [`Tunnel`]. It has an address of its own, unless it is another worker of a node. Datagrams take `latency` and up to `jitter`
 //! more, so jitter reorders; `loss` drops. Nothing here reads a clock or opens a socket.
 #![expect(
     clippy::unwrap_used,
@@ -19,9 +19,10 @@ use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
 use warren_schemas::batch::{Batch, SlotKind};
+use warren_schemas::cell;
 use warren_schemas::control::{CloseReason, Event, Limits, OnionKey, Request, TunnelConfig};
 use warren_schemas::descriptor::{Descriptor, SignedDescriptor};
-use warren_schemas::{CircuitHandle, PeerId, RequestId, Timestamp, suites};
+use warren_schemas::{CircuitHandle, LinkId, PeerId, RequestId, Timestamp, suites};
 use x25519_dalek::{PublicKey, StaticSecret};
 
 use crate::{Env, Level, Tunnel};
@@ -219,6 +220,7 @@ impl Net {
             limits: Limits::default(),
             cookie_key: cookie,
             sync_period: warren_schemas::control::SYNC_NEVER,
+            draining: false,
         };
         let mut tunnel = Tunnel::new();
         tunnel.configure(self.now, config.clone()).unwrap();
@@ -237,6 +239,20 @@ impl Net {
             alive: true,
             wake_at: None,
         });
+        index
+    }
+
+    /// Adds another worker to a node, a machine behind the same address, and gives its index.
+    pub fn add_worker(&mut self, of: usize) -> usize {
+        let first = &self.nodes[of];
+        let (key, onion, address) = (first.key.clone(), first.env.onion.clone(), first.address);
+        let (config, suites) = (first.config.clone(), first.suites);
+        let index = self.add(config.relay, config.exit);
+        let (now, node) = (self.now, &mut self.nodes[index]);
+        node.config = TunnelConfig { worker_index: node.config.worker_index, ..config };
+        (node.key, node.env.onion, node.address, node.suites) = (key, onion, address, suites);
+        node.tunnel = Tunnel::speaking(suites);
+        node.tunnel.configure(now, node.config.clone()).unwrap();
         index
     }
 
@@ -400,8 +416,7 @@ impl Net {
                 break;
             }
             let flight = entry.remove();
-            let to = self.nodes.iter().position(|node| node.alive && node.address == flight.to);
-            if let Some(to) = to {
+            if let Some(to) = self.seat(&flight) {
                 arrived.entry(to).or_default().push(flight);
             }
         }
@@ -421,6 +436,18 @@ impl Net {
                 self.call(to, |now, node| node.tunnel.handle_data(&mut node.env, now, batch));
             }
         }
+    }
+
+    /// Which machine at that address takes a datagram: the one that its link id names; LINKs one
+    /// that takes new circuits.
+    fn seat(&self, flight: &Flight) -> Option<usize> {
+        let named = cell::link_of(&flight.bytes).map(LinkId::worker);
+        let there = |node: &Node| node.alive && node.address == flight.to;
+        let find =
+            |wanted: &dyn Fn(&Node) -> bool| self.nodes.iter().position(|node| there(node) && wanted(node));
+        find(&|node| Some(node.config.worker_index) == named)
+            .or_else(|| find(&|node| !node.config.draining))
+            .or_else(|| find(&|_| true))
     }
 
     fn wake(&mut self) {
@@ -458,11 +485,7 @@ impl Net {
     }
 
     fn launch(&mut self, flight: Flight, from: usize) {
-        assert!(
-            flight.bytes.len() <= warren_schemas::cell::MAX_DATAGRAM,
-            "a datagram of {}",
-            flight.bytes.len()
-        );
+        assert!(flight.bytes.len() <= cell::MAX_DATAGRAM, "a datagram of {}", flight.bytes.len());
         self.nodes[from].sent += 1;
         if self.recording {
             self.record.push(flight.clone());

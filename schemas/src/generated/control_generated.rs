@@ -98,10 +98,10 @@ impl ::flatbuffers::SimpleToVerifyInSlice for CircuitEnd {}
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 pub const ENUM_MIN_CLOSE_REASON: u8 = 0;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
-pub const ENUM_MAX_CLOSE_REASON: u8 = 11;
+pub const ENUM_MAX_CLOSE_REASON: u8 = 12;
 #[deprecated(since = "2.0.0", note = "Use associated constants instead. This will no longer be generated in 2021.")]
 #[allow(non_camel_case_types)]
-pub const ENUM_VALUES_CLOSE_REASON: [CloseReason; 12] = [
+pub const ENUM_VALUES_CLOSE_REASON: [CloseReason; 13] = [
   CloseReason::Unspecified,
   CloseReason::Finished,
   CloseReason::Shutdown,
@@ -114,6 +114,7 @@ pub const ENUM_VALUES_CLOSE_REASON: [CloseReason; 12] = [
   CloseReason::Refused,
   CloseReason::Link,
   CloseReason::Protocol,
+  CloseReason::Moved,
 ];
 
 /// Why a circuit ended or was not made. The values go over the wire in DESTROY.
@@ -145,9 +146,11 @@ impl CloseReason {
   pub const Link: Self = Self(10);
   /// A cell broke the protocol.
   pub const Protocol: Self = Self(11);
+  /// This link takes no new circuits: open another one.
+  pub const Moved: Self = Self(12);
 
   pub const ENUM_MIN: u8 = 0;
-  pub const ENUM_MAX: u8 = 11;
+  pub const ENUM_MAX: u8 = 12;
   pub const ENUM_VALUES: &'static [Self] = &[
     Self::Unspecified,
     Self::Finished,
@@ -161,6 +164,7 @@ impl CloseReason {
     Self::Refused,
     Self::Link,
     Self::Protocol,
+    Self::Moved,
   ];
   /// Returns the variant's name or "" if unknown.
   pub fn variant_name(self) -> Option<&'static str> {
@@ -177,6 +181,7 @@ impl CloseReason {
       Self::Refused => Some("Refused"),
       Self::Link => Some("Link"),
       Self::Protocol => Some("Protocol"),
+      Self::Moved => Some("Moved"),
       _ => None,
     }
   }
@@ -977,6 +982,7 @@ impl<'a> TunnelConfig<'a> {
   pub const VT_LIMITS: ::flatbuffers::VOffsetT = 20;
   pub const VT_COOKIE_KEY: ::flatbuffers::VOffsetT = 22;
   pub const VT_SYNC_PERIOD: ::flatbuffers::VOffsetT = 24;
+  pub const VT_DRAINING: ::flatbuffers::VOffsetT = 26;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -994,6 +1000,7 @@ impl<'a> TunnelConfig<'a> {
     if let Some(x) = args.own_addresses { builder.add_own_addresses(x); }
     if let Some(x) = args.onion_keys { builder.add_onion_keys(x); }
     if let Some(x) = args.peer_id { builder.add_peer_id(x); }
+    builder.add_draining(args.draining);
     builder.add_allow_private(args.allow_private);
     builder.add_exit(args.exit);
     builder.add_relay(args.relay);
@@ -1086,6 +1093,14 @@ impl<'a> TunnelConfig<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<u64>(TunnelConfig::VT_SYNC_PERIOD, Some(0)).unwrap()}
   }
+  /// Takes no new circuits from neighbours, who ask again on another link; those that stand go on.
+  #[inline]
+  pub fn draining(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(TunnelConfig::VT_DRAINING, Some(false)).unwrap()}
+  }
 }
 
 impl ::flatbuffers::Verifiable for TunnelConfig<'_> {
@@ -1105,6 +1120,7 @@ impl ::flatbuffers::Verifiable for TunnelConfig<'_> {
      .visit_field::<::flatbuffers::ForwardsUOffset<Limits>>("limits", Self::VT_LIMITS, false)?
      .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u8>>>("cookie_key", Self::VT_COOKIE_KEY, false)?
      .visit_field::<u64>("sync_period", Self::VT_SYNC_PERIOD, false)?
+     .visit_field::<bool>("draining", Self::VT_DRAINING, false)?
      .finish();
     Ok(())
   }
@@ -1121,6 +1137,7 @@ pub struct TunnelConfigArgs<'a> {
     pub limits: Option<::flatbuffers::WIPOffset<Limits<'a>>>,
     pub cookie_key: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u8>>>,
     pub sync_period: u64,
+    pub draining: bool,
 }
 impl<'a> Default for TunnelConfigArgs<'a> {
   #[inline]
@@ -1137,6 +1154,7 @@ impl<'a> Default for TunnelConfigArgs<'a> {
       limits: None,
       cookie_key: None,
       sync_period: 0,
+      draining: false,
     }
   }
 }
@@ -1191,6 +1209,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> TunnelConfigBuilder<'a, 'b, A
     self.fbb_.push_slot::<u64>(TunnelConfig::VT_SYNC_PERIOD, sync_period, 0);
   }
   #[inline]
+  pub fn add_draining(&mut self, draining: bool) {
+    self.fbb_.push_slot::<bool>(TunnelConfig::VT_DRAINING, draining, false);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> TunnelConfigBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     TunnelConfigBuilder {
@@ -1220,6 +1242,7 @@ impl ::core::fmt::Debug for TunnelConfig<'_> {
       ds.field("limits", &self.limits());
       ds.field("cookie_key", &self.cookie_key());
       ds.field("sync_period", &self.sync_period());
+      ds.field("draining", &self.draining());
       ds.finish()
   }
 }

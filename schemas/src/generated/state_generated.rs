@@ -4164,6 +4164,7 @@ impl ::core::fmt::Debug for Planned<'_> {
 pub enum BuildingOffset {}
 #[derive(Copy, Clone, PartialEq)]
 
+/// `moved`: its CREATE was sent to another link already.
 pub struct Building<'a> {
   pub _tab: ::flatbuffers::Table<'a>,
 }
@@ -4180,6 +4181,7 @@ impl<'a> Building<'a> {
   pub const VT_HANDSHAKE: ::flatbuffers::VOffsetT = 4;
   pub const VT_EXCHANGE: ::flatbuffers::VOffsetT = 6;
   pub const VT_RETRY: ::flatbuffers::VOffsetT = 8;
+  pub const VT_MOVED: ::flatbuffers::VOffsetT = 10;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -4194,6 +4196,7 @@ impl<'a> Building<'a> {
     if let Some(x) = args.retry { builder.add_retry(x); }
     builder.add_exchange(args.exchange);
     if let Some(x) = args.handshake { builder.add_handshake(x); }
+    builder.add_moved(args.moved);
     builder.finish()
   }
 
@@ -4219,6 +4222,13 @@ impl<'a> Building<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<Retry>(Building::VT_RETRY, None)}
   }
+  #[inline]
+  pub fn moved(&self) -> bool {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<bool>(Building::VT_MOVED, Some(false)).unwrap()}
+  }
 }
 
 impl ::flatbuffers::Verifiable for Building<'_> {
@@ -4230,6 +4240,7 @@ impl ::flatbuffers::Verifiable for Building<'_> {
      .visit_field::<::flatbuffers::ForwardsUOffset<Handshake>>("handshake", Self::VT_HANDSHAKE, true)?
      .visit_field::<u32>("exchange", Self::VT_EXCHANGE, false)?
      .visit_field::<Retry>("retry", Self::VT_RETRY, false)?
+     .visit_field::<bool>("moved", Self::VT_MOVED, false)?
      .finish();
     Ok(())
   }
@@ -4238,6 +4249,7 @@ pub struct BuildingArgs<'a> {
     pub handshake: Option<::flatbuffers::WIPOffset<Handshake<'a>>>,
     pub exchange: u32,
     pub retry: Option<&'a Retry>,
+    pub moved: bool,
 }
 impl<'a> Default for BuildingArgs<'a> {
   #[inline]
@@ -4246,6 +4258,7 @@ impl<'a> Default for BuildingArgs<'a> {
       handshake: None, // required field
       exchange: 0,
       retry: None,
+      moved: false,
     }
   }
 }
@@ -4266,6 +4279,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> BuildingBuilder<'a, 'b, A> {
   #[inline]
   pub fn add_retry(&mut self, retry: &Retry) {
     self.fbb_.push_slot_always::<&Retry>(Building::VT_RETRY, retry);
+  }
+  #[inline]
+  pub fn add_moved(&mut self, moved: bool) {
+    self.fbb_.push_slot::<bool>(Building::VT_MOVED, moved, false);
   }
   #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> BuildingBuilder<'a, 'b, A> {
@@ -4289,6 +4306,7 @@ impl ::core::fmt::Debug for Building<'_> {
       ds.field("handshake", &self.handshake());
       ds.field("exchange", &self.exchange());
       ds.field("retry", &self.retry());
+      ds.field("moved", &self.moved());
       ds.finish()
   }
 }
@@ -4635,6 +4653,7 @@ impl<'a> Extending<'a> {
   pub const VT_LEG: ::flatbuffers::VOffsetT = 10;
   pub const VT_RETRY: ::flatbuffers::VOffsetT = 12;
   pub const VT_PARTS: ::flatbuffers::VOffsetT = 14;
+  pub const VT_DESCRIPTOR: ::flatbuffers::VOffsetT = 16;
 
   #[inline]
   pub unsafe fn init_from_table(table: ::flatbuffers::Table<'a>) -> Self {
@@ -4646,6 +4665,7 @@ impl<'a> Extending<'a> {
     args: &'args ExtendingArgs<'args>
   ) -> ::flatbuffers::WIPOffset<Extending<'bldr>> {
     let mut builder = ExtendingBuilder::new(_fbb);
+    if let Some(x) = args.descriptor { builder.add_descriptor(x); }
     if let Some(x) = args.parts { builder.add_parts(x); }
     if let Some(x) = args.retry { builder.add_retry(x); }
     if let Some(x) = args.leg { builder.add_leg(x); }
@@ -4698,6 +4718,14 @@ impl<'a> Extending<'a> {
     // which contains a valid value in this slot
     unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<Parts>>(Extending::VT_PARTS, None)}
   }
+  /// The next hop's SignedDescriptor; absent when its CREATE was sent to another link already.
+  #[inline]
+  pub fn descriptor(&self) -> Option<::flatbuffers::Vector<'a, u8>> {
+    // Safety:
+    // Created from valid Table for this object
+    // which contains a valid value in this slot
+    unsafe { self._tab.get::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'a, u8>>>(Extending::VT_DESCRIPTOR, None)}
+  }
 }
 
 impl ::flatbuffers::Verifiable for Extending<'_> {
@@ -4712,6 +4740,7 @@ impl ::flatbuffers::Verifiable for Extending<'_> {
      .visit_field::<Leg>("leg", Self::VT_LEG, false)?
      .visit_field::<Retry>("retry", Self::VT_RETRY, false)?
      .visit_field::<::flatbuffers::ForwardsUOffset<Parts>>("parts", Self::VT_PARTS, false)?
+     .visit_field::<::flatbuffers::ForwardsUOffset<::flatbuffers::Vector<'_, u8>>>("descriptor", Self::VT_DESCRIPTOR, false)?
      .finish();
     Ok(())
   }
@@ -4723,6 +4752,7 @@ pub struct ExtendingArgs<'a> {
     pub leg: Option<&'a Leg>,
     pub retry: Option<&'a Retry>,
     pub parts: Option<::flatbuffers::WIPOffset<Parts<'a>>>,
+    pub descriptor: Option<::flatbuffers::WIPOffset<::flatbuffers::Vector<'a, u8>>>,
 }
 impl<'a> Default for ExtendingArgs<'a> {
   #[inline]
@@ -4734,6 +4764,7 @@ impl<'a> Default for ExtendingArgs<'a> {
       leg: None,
       retry: None,
       parts: None,
+      descriptor: None,
     }
   }
 }
@@ -4768,6 +4799,10 @@ impl<'a: 'b, 'b, A: ::flatbuffers::Allocator + 'a> ExtendingBuilder<'a, 'b, A> {
     self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<Parts>>(Extending::VT_PARTS, parts);
   }
   #[inline]
+  pub fn add_descriptor(&mut self, descriptor: ::flatbuffers::WIPOffset<::flatbuffers::Vector<'b , u8>>) {
+    self.fbb_.push_slot_always::<::flatbuffers::WIPOffset<_>>(Extending::VT_DESCRIPTOR, descriptor);
+  }
+  #[inline]
   pub fn new(_fbb: &'b mut ::flatbuffers::FlatBufferBuilder<'a, A>) -> ExtendingBuilder<'a, 'b, A> {
     let start = _fbb.start_table();
     ExtendingBuilder {
@@ -4792,6 +4827,7 @@ impl ::core::fmt::Debug for Extending<'_> {
       ds.field("leg", &self.leg());
       ds.field("retry", &self.retry());
       ds.field("parts", &self.parts());
+      ds.field("descriptor", &self.descriptor());
       ds.finish()
   }
 }

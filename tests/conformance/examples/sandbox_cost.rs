@@ -51,6 +51,7 @@ fn idle() -> Vec<u8> {
         limits: Limits::default(),
         cookie_key: [2; 32],
         sync_period: warren_schemas::control::SYNC_NEVER,
+        draining: false,
     };
     config.encode()
 }

@@ -159,6 +159,7 @@ fn a_state_that_lies_is_refused_by_the_tunnel() {
         limits: Limits::default(),
         cookie_key: [2; 32],
         sync_period: warren_schemas::control::SYNC_NEVER,
+        draining: false,
     };
     let tunnel = |factory: &dyn WorkerFactory| -> Box<dyn Worker> {
         let mut worker = factory.spawn(Box::new(SeededHost::new(1))).unwrap();

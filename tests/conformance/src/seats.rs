@@ -118,6 +118,7 @@ impl Net {
             limits: Limits::default(),
             cookie_key: self.dice.bytes(),
             sync_period: 5_000_000,
+            draining: false,
         };
         let (template, mut seeds) = (host.clone(), Seeded(self.dice.word()));
         let seeds = std::sync::Mutex::new(move || seeds.word());

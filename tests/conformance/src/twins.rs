@@ -97,6 +97,7 @@ impl Net {
             limits: Limits::default(),
             cookie_key: self.random.bytes(),
             sync_period: 5_000_000,
+            draining: false,
         };
         self.machines.push(Machine {
             hosts: [host.clone(), twin.clone()],

@@ -33,6 +33,9 @@ impl Tunnel {
             return Err(DropReason::Malformed);
         }
         let known = link.circuits.get(&leg.id).copied();
+        if known.is_none() && self.is_draining() && !self.incomplete.contains(leg) {
+            return Err(self.turn_away(leg, part));
+        }
         self.judge_suite(leg, part)?;
         if part.total == 1 {
             return self.take_create(cx, leg, known, part.bytes);
@@ -237,12 +240,15 @@ impl Tunnel {
                 break Leg { link: id, id: number };
             }
         };
-        let retry = Some(Retry::start(cx.now, GIVE_UP));
+        // On its second way it keeps the time of the first.
+        let retry = |before: Option<Retry>| {
+            Some(before.map_or_else(|| Retry::start(cx.now, GIVE_UP), |paused| paused.resumed(cx.now)))
+        };
         match circuit {
             Circuit::Origin(origin) => {
                 origin.leg = Some(leg);
                 if let Some(building) = &mut origin.building {
-                    building.retry = retry;
+                    building.retry = retry(building.retry);
                 }
             }
             Circuit::Relay(relay) => {
@@ -251,7 +257,7 @@ impl Tunnel {
                     return Ok(());
                 }
                 extending.leg = Some(leg);
-                extending.retry = retry;
+                extending.retry = retry(extending.retry);
             }
         }
         link.circuits.insert(leg.id, handle);
@@ -319,7 +325,11 @@ impl Tunnel {
             Some(Circuit::Relay(relay)) => relay.forget_next_leg(),
             None => {}
         }
-        self.building_failed(cx, handle, reason);
+        if reason == CloseReason::Moved {
+            self.go_elsewhere(cx, handle, leg.link);
+        } else {
+            self.building_failed(cx, handle, reason);
+        }
         Ok(())
     }
 

@@ -70,8 +70,8 @@ impl Tunnel {
         let Extend { descriptor, create } = Extend::decode(extend).map_err(malformed)?;
         // The suite is between originator and next hop; all that is asked here is that the hop lists it.
         let suite = create.get(1).copied().ok_or(malformed(DropReason::Malformed))?;
-        let (descriptor, addresses) = self.judge_target(cx, descriptor, suite, previous)?;
-        let link = self.link_to(cx, &descriptor, addresses, For::Others);
+        let (target, addresses) = self.judge_target(cx, descriptor, suite, previous)?;
+        let link = self.link_to(cx, &target, addresses, For::Others);
         let link = link.map_err(|reason| (reason, DropReason::Limit))?;
         let relay = self.relay_mut(handle).map_err(malformed)?;
         relay.next = Next::Extending(Box::new(Extending {
@@ -81,13 +81,14 @@ impl Tunnel {
             leg: None,
             retry: None,
             parts: Assembler::new(),
+            descriptor: Some(descriptor.to_vec()),
         }));
         self.join_link(cx, handle, link);
         Ok(())
     }
 
     /// Whether a circuit may go on to that relay; gives the addresses that may be sent to.
-    fn judge_target(
+    pub(super) fn judge_target(
         &self,
         cx: &Context<'_>,
         signed: &[u8],
@@ -139,6 +140,9 @@ impl Tunnel {
         if let Some(leg) = extending.leg {
             self.say(leg.link, leg.id, &LinkMessage::Destroy(reason));
             self.detach(cx, leg);
+        } else if let Some(pending) = self.pending.get_mut(&extending.link) {
+            // It may be asked to extend there again.
+            pending.waiting.retain(|other| *other != handle);
         }
         self.answer_extend(cx, handle, extending.exchange, Err(reason));
     }

@@ -203,6 +203,6 @@ impl Tunnel {
 impl Building {
     fn new(cx: &mut Context<'_>, planned: &Planned, exchange: u32) -> Self {
         let handshake = Creating::new(planned.suite, planned.target, cx.random());
-        Self { handshake, exchange, retry: None, parts: Assembler::new() }
+        Self { handshake, exchange, retry: None, parts: Assembler::new(), moved: false }
     }
 }

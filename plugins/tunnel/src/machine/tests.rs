@@ -2,6 +2,7 @@
 
 mod bounds;
 mod circuits;
+mod draining;
 #[cfg(feature = "hybrid")]
 mod hybrid;
 mod links;

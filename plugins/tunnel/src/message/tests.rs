@@ -6,7 +6,7 @@ use super::*;
 use crate::fragments::FRAGMENT_LEN;
 
 fn reason() -> impl Strategy<Value = CloseReason> {
-    (0u8..=11).prop_map(CloseReason)
+    (0u8..=12).prop_map(CloseReason)
 }
 
 fn parts() -> impl Strategy<Value = (u8, u8, Vec<u8>)> {

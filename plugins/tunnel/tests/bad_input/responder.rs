@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use warren_schemas::CircuitId;
-use warren_schemas::cell::LAYER_LEN;
+use warren_schemas::cell::{Kind, LAYER_LEN};
 use warren_schemas::control::{CloseReason, Event};
 use warren_tunnel::drop_reason::DropReason;
 use warren_tunnel::fragments::Fragment;
@@ -9,7 +9,7 @@ use warren_tunnel::message::{LinkMessage, command};
 use warren_tunnel::testing::Net;
 
 use crate::handshakes::low_order;
-use crate::rogue::{Relay, create_for, layer, sent_to};
+use crate::rogue::{Initiator, Relay, create_for, layer, sent_to};
 
 const CLIENT: usize = 0;
 const NODE: usize = 1;
@@ -105,6 +105,77 @@ fn a_last_hop_that_breaks_the_rules_is_not_believed() {
     assert_eq!(relay.say(&mut net, &cell), None);
     assert_eq!(net.nodes[CLIENT].delivered.len(), 1);
     assert_eq!(net.nodes[CLIENT].delivered[0].2, b"at last");
+}
+
+fn moved(relay: &mut Relay, circuit: CircuitId) -> Vec<u8> {
+    relay.ends.message(circuit, &LinkMessage::CreateFailed(CloseReason::Moved))
+}
+
+fn links_to(net: &mut Net, node: usize) -> usize {
+    let address = net.nodes[node].address;
+    sent_to(net, address).iter().filter(|bytes| bytes[0] == Kind::Link as u8).count()
+}
+
+#[test]
+fn a_relay_sends_on_only_who_asks_it_and_no_link_is_opened_otherwise() {
+    let (mut net, mut relay) = start();
+    let (circuit, create) = relay.create(&mut net);
+    let datagram = moved(&mut relay, CircuitId(circuit.0 ^ 1));
+    assert_eq!(relay.say(&mut net, &datagram), Some(DropReason::UnknownCircuit));
+    let datagram = moved(&mut relay, CircuitId(0));
+    assert_eq!(relay.say(&mut net, &datagram), Some(DropReason::UnknownCircuit));
+    let (answer, _) = relay.created(&mut net, &create);
+    let datagram = created(&mut relay, circuit, &answer);
+    assert_eq!(relay.say(&mut net, &datagram), None);
+    let datagram = moved(&mut relay, circuit);
+    assert_eq!(relay.say(&mut net, &datagram), Some(DropReason::Unexpected));
+    net.run_for(Duration::from_millis(500));
+    assert_eq!(links_to(&mut net, NODE), 0);
+    // The link is as good as before for the next circuit.
+    net.create_in(CLIENT, &[NODE], vec![1]);
+    assert_ne!(relay.create(&mut net).0, circuit);
+}
+
+#[test]
+fn a_relay_that_sends_on_for_ever_gets_two_links_an_attempt() {
+    let (mut net, mut relay) = start();
+    let (circuit, _) = relay.create(&mut net);
+    let datagram = moved(&mut relay, circuit);
+    assert_eq!(relay.say(&mut net, &datagram), None);
+    assert_eq!(relay.say(&mut net, &datagram), Some(DropReason::UnknownLink), "it carried nothing");
+    let mut relay = relay.answer_link(&mut net);
+    let (circuit, _) = relay.create(&mut net);
+    let datagram = moved(&mut relay, circuit);
+    assert_eq!(relay.say(&mut net, &datagram), None);
+    assert!(matches!(outcome(&net), Some(Event::CircuitFailed { reason: CloseReason::Limit, hop: 1 })));
+    net.run_for(Duration::from_secs(60));
+    assert_eq!(links_to(&mut net, NODE), 0);
+}
+
+#[test]
+fn being_sent_on_takes_no_longer_than_being_refused() {
+    let (mut net, mut relay) = start();
+    let (circuit, _) = relay.create(&mut net);
+    net.run_for(Duration::from_secs(8));
+    let datagram = moved(&mut relay, circuit);
+    assert_eq!(relay.say(&mut net, &datagram), None);
+    assert_eq!(links_to(&mut net, NODE), 1);
+    net.run_for(Duration::from_millis(1900));
+    assert_eq!(outcome(&net), None);
+    net.run_for(Duration::from_millis(200));
+    assert!(matches!(outcome(&net), Some(Event::CircuitFailed { reason: CloseReason::Timeout, hop: 1 })));
+}
+
+#[test]
+fn an_initiator_sends_nobody_on() {
+    let mut net = Net::with_relays(4, 2);
+    let mut rogue = Initiator::open(&mut net, NODE);
+    let hop = rogue.circuit(&mut net, 5);
+    for (circuit, reason) in [(hop.id, DropReason::Unexpected), (CircuitId(6), DropReason::UnknownCircuit)] {
+        let datagram = rogue.ends.message(circuit, &LinkMessage::CreateFailed(CloseReason::Moved));
+        rogue.is_dropped(&mut net, &datagram, reason);
+    }
+    rogue.is_answered(&mut net);
 }
 
 /// A link's responder cannot send its initiator anywhere else.

@@ -247,7 +247,18 @@ impl Relay {
         let link = sent_to(net, address);
         assert!(link.is_empty());
         net.create_in(client, &[node], vec![suite]);
-        let link = sent_to(net, address).pop().unwrap();
+        Self::answer(net, client, node)
+    }
+
+    /// Answers the LINK that the client has sent now.
+    pub(crate) fn answer_link(self, net: &mut Net) -> Self {
+        Self::answer(net, self.client, self.node)
+    }
+
+    fn answer(net: &mut Net, client: usize, node: usize) -> Self {
+        let address = net.nodes[node].address;
+        let is_link = |datagram: &Vec<u8>| datagram[0] == Kind::Link as u8;
+        let link = sent_to(net, address).into_iter().rfind(is_link).unwrap();
         let link = Link::decode(&link).unwrap();
         let own = target(net, node);
         let env = &mut net.nodes[node].env;

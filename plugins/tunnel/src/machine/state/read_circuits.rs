@@ -117,6 +117,7 @@ impl State<'_> {
                     leg: on,
                     retry: next.retry().map(retry).transpose()?,
                     parts: parts(next.parts())?,
+                    descriptor: next.descriptor().map(|signed| descriptor(signed.bytes())).transpose()?,
                 })))
             }
             (Some(_), Some(_)) => Err(impossible("next hop")),
@@ -162,18 +163,20 @@ impl State<'_> {
 }
 
 fn read_planned(table: &fb::Planned<'_>, of_all: Suite) -> Result<Planned> {
-    let signed = table.signed().bytes();
-    if signed.len() > MAX_LEN {
-        return Err(impossible("descriptor"));
-    }
+    let signed = descriptor(table.signed().bytes())?;
     let suite = if table.suite() == 0 { of_all } else { suite(table.suite())? };
-    Ok(Planned { signed: signed.to_vec(), target: target(table.target()), suite })
+    Ok(Planned { signed, target: target(table.target()), suite })
 }
 
 fn read_building(table: &fb::Building<'_>) -> Result<Building> {
     let (initiator, parts): (_, Assembler) = handshake(table.handshake(), Purpose::Circuit)?;
     let retry = table.retry().map(retry).transpose()?;
-    Ok(Building { handshake: Creating::resume(initiator), exchange: table.exchange(), retry, parts })
+    let (handshake, exchange, moved) = (Creating::resume(initiator), table.exchange(), table.moved());
+    Ok(Building { handshake, exchange, retry, parts, moved })
+}
+
+fn descriptor(signed: &[u8]) -> Result<Vec<u8>> {
+    if signed.len() > MAX_LEN { Err(impossible("descriptor")) } else { Ok(signed.to_vec()) }
 }
 
 /// A handshake, or part of one.

@@ -40,7 +40,10 @@ impl Relay {
     fn state_len(&self) -> usize {
         let assembling = self.assembling.iter().map(|assembling| parts_len(&assembling.1));
         let extending = match &self.next {
-            Next::Extending(extending) => EXTENDING + extending.create.len() + parts_len(&extending.parts),
+            Next::Extending(extending) => {
+                let signed = extending.descriptor.as_ref().map_or(0, Vec::len);
+                EXTENDING + extending.create.len() + signed + parts_len(&extending.parts)
+            }
             _ => 0,
         };
         let answered =
@@ -108,6 +111,7 @@ fn write_building<'b>(builder: &mut Builder<'b>, building: &Building) -> WIPOffs
         handshake: Some(handshake(builder, building.handshake.initiator(), &building.parts)),
         exchange: building.exchange,
         retry: retry.as_ref(),
+        moved: building.moved,
     };
     fb::Building::create(builder, &args)
 }
@@ -157,6 +161,7 @@ fn write_extending<'b>(builder: &mut Builder<'b>, extending: &Extending) -> WIPO
         leg: on.as_ref(),
         retry: retry.as_ref(),
         parts: parts(builder, &extending.parts),
+        descriptor: extending.descriptor.as_ref().map(|signed| builder.create_vector(signed)),
     };
     fb::Extending::create(builder, &args)
 }
