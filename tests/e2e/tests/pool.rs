@@ -46,6 +46,23 @@ impl Scene {
         (Steady::read(page, 5 * MB), carrier)
     }
 
+    /// A page that hardly moves, on a circuit of this worker.
+    fn page_on(&self, worker: u64) -> Steady {
+        for user in 0..8 {
+            let isolation = format!("slow-{user}");
+            let page = Page::open(&self.door, &format!("h1-{isolation}"), self.origin.address(), 50 * MB);
+            let carries = |circuit: &Value| {
+                circuit["isolation"] == isolation.as_str()
+                    && circuit["streams"] == 1
+                    && worker_of(circuit["id"].as_str().unwrap()) == worker
+            };
+            if self.circuits().iter().any(carries) {
+                return Steady::read(page.unwrap(), MB / 100);
+            }
+        }
+        panic!("no circuit of worker {worker} carries a page: {:#?}", self.circuits());
+    }
+
     /// The client's circuit that carries something.
     #[track_caller]
     fn carrier(&self) -> Value {
@@ -222,7 +239,8 @@ fn a_module_that_is_not_as_it_should_be_is_refused_and_nothing_changes() {
         (signed("other_version.wasm"), "0.9.0"),
         (signed("trap_at_start.wasm"), "unreachable"),
         (signed("ailing.wasm"), "2 + 2 came out"),
-        (signed("rogue.wasm"), "state"),
+        (signed("rogue.wasm"), "reads states of versions [1]"),
+        (signed("contrary.wasm"), "0 actions, where the live worker's has"),
     ];
     let plugin = scene.lab.workers("client").unwrap()[0]["plugin"].clone();
     for (module, says) in modules {
@@ -292,7 +310,7 @@ fn states(lab: &Lab, node: &str) -> Vec<(u64, String)> {
 
 #[test]
 fn a_worker_comes_when_there_is_much_to_do_and_goes_when_it_is_quiet() {
-    let set = [("workers.min", "1"), ("workers.max", "2"), ("workers.sync_ms", "500")];
+    let set = [("workers.min", "1"), ("workers.max", "2")];
     let scene = Scene::with(2, 2, &set.map(|(key, value)| (key, value.to_owned())));
     assert_eq!(states(&scene.lab, "client"), [(0, "running".into())]);
     let pages: Vec<Steady> = (0..12)
@@ -305,7 +323,15 @@ fn a_worker_comes_when_there_is_much_to_do_and_goes_when_it_is_quiet() {
     };
     count(2);
     assert!(pages.iter().all(Steady::is_under_way));
+    let slow = scene.page_on(1);
     drop(pages);
+    let drains = || {
+        let drains = [(0, "running".into()), (1, "draining".into())];
+        Ok((states(&scene.lab, "client") == drains).then_some(()))
+    };
+    scene.lab.until("client", "worker that drains", PATIENCE, drains).unwrap();
+    assert!(slow.is_under_way(), "the page must be longer for this to say anything");
+    slow.finish().unwrap();
     count(1);
     assert_eq!(states(&scene.lab, "client"), [(0, "running".into())]);
     fetch::page(&scene.door, "h3", scene.origin.address(), MB).unwrap();
