@@ -120,6 +120,13 @@ impl Lab {
         Ok(node.name().to_owned())
     }
 
+    /// The peer id of a node; empty when there is no such node.
+    #[must_use]
+    pub fn id_of(&self, name: &str) -> &str {
+        let node = self.nodes().iter().find(|node| node.name() == name);
+        node.and_then(Node::peer_id).unwrap_or_default()
+    }
+
     /// What `warren circuits` lists.
     ///
     /// # Errors

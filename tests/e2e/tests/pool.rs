@@ -54,7 +54,7 @@ impl Scene {
             let carries = |circuit: &Value| {
                 circuit["isolation"] == isolation.as_str()
                     && circuit["streams"] == 1
-                    && worker_of(circuit["id"].as_str().unwrap()) == worker
+                    && worker_of(id(circuit)) == worker
             };
             if self.circuits().iter().any(carries) {
                 return Steady::read(page.unwrap(), MB / 100);
@@ -90,6 +90,17 @@ impl Scene {
         self.lab.until("client", "rest", PATIENCE, settled).unwrap()
     }
 
+    /// The circuit of this worker that carries a page, as soon as there is one.
+    fn carried_by(&self, worker: u64) -> Value {
+        let carries = |circuit: &Value| {
+            worker_of(id(circuit)) == worker
+                && circuit["state"] == "ready"
+                && circuit["streams"].as_u64() > Some(0)
+        };
+        let found = || Ok(self.circuits().into_iter().find(carries));
+        self.lab.until("client", "circuit that carries a page", PATIENCE, found).unwrap()
+    }
+
     /// The node at this hop of a circuit, from 0.
     fn node_at(&self, circuit: &Value, hop: usize) -> String {
         self.lab.name_of(circuit["path"][hop].as_str().unwrap()).unwrap()
@@ -103,7 +114,11 @@ impl Scene {
 
 fn ids(circuits: &[Value]) -> BTreeSet<String> {
     let ready = circuits.iter().filter(|circuit| circuit["state"] == "ready");
-    ready.map(|circuit| circuit["id"].as_str().unwrap().to_owned()).collect()
+    ready.map(|circuit| id(circuit).to_owned()).collect()
+}
+
+fn id(circuit: &Value) -> &str {
+    circuit["id"].as_str().unwrap()
 }
 
 /// The worker of a circuit.
@@ -187,36 +202,31 @@ fn suites(circuit: &Value) -> Vec<u64> {
 fn only_the_circuits_of_a_killed_worker_are_rebuilt() {
     let scene = Scene::new(4, 2, 2);
     scene.settled();
-    let (page, carrier) = scene.page("h3", 300 * MB);
-    let worker = worker_of(carrier["id"].as_str().unwrap());
+    let (page, carrier) = scene.page("h3", 400 * MB);
+    let worker = worker_of(id(&carrier));
+    let other = scene.page_on(1 - worker);
     let mut others = scene.ids();
     others.retain(|id| worker_of(id) != worker);
     assert!(!others.is_empty());
     for kill in 1..=10 {
         scene.lab.kill_worker("client", worker).unwrap();
         std::thread::sleep(Duration::from_secs(2));
-        let again = || {
-            let circuits = scene.circuits();
-            let carries = |circuit: &Value| {
-                worker_of(circuit["id"].as_str().unwrap()) == worker
-                    && circuit["state"] == "ready"
-                    && circuit["streams"].as_u64() > Some(0)
-            };
-            Ok(circuits.iter().any(carries).then_some(()))
-        };
-        scene.lab.until("client", "circuit that carries the page on", PATIENCE, again).unwrap();
-        assert!(page.is_under_way(), "after kill {kill}");
+        scene.carried_by(worker);
+        assert!(page.is_under_way() && other.is_under_way(), "after kill {kill}");
         assert!(scene.ids().is_superset(&others), "{others:?} {:#?}", scene.circuits());
         assert_eq!(scene.restarts("client"), kill);
     }
-    let carrier = scene.carrier();
-    let relay = scene.node_at(&carrier, 0);
+    let relay = scene.node_at(&scene.carried_by(worker), 0);
+    let mut elsewhere = scene.circuits();
+    elsewhere.retain(|circuit| (0..3).all(|hop| circuit["path"][hop] != scene.lab.id_of(&relay)));
     for worker in 0..2 {
         scene.lab.kill_worker(&relay, worker).unwrap();
     }
     assert!(page.is_under_way());
     page.finish().unwrap();
-    assert_eq!(scene.origin.requests(), 1, "it is the same stream");
+    other.finish().unwrap();
+    assert_eq!(scene.restarts(&relay), 2);
+    assert!(scene.ids().is_superset(&ids(&elsewhere)), "{elsewhere:#?} {:#?}", scene.circuits());
 }
 
 #[test]
@@ -286,9 +296,9 @@ fn with_drain_the_old_worker_keeps_its_circuits_until_they_end() {
     let new: Vec<Value> =
         scene.circuits().into_iter().filter(|circuit| circuit["isolation"] == "new").collect();
     assert!(!new.is_empty(), "{:#?}", scene.circuits());
-    assert!(new.iter().all(|circuit| worker_of(circuit["id"].as_str().unwrap()) == 1), "{new:#?}");
+    assert!(new.iter().all(|circuit| worker_of(id(circuit)) == 1), "{new:#?}");
     assert!(page.is_under_way(), "the page must be longer for this to say anything");
-    assert!(scene.ids().contains(carrier["id"].as_str().unwrap()), "{:#?}", scene.circuits());
+    assert!(scene.ids().contains(id(&carrier)), "{:#?}", scene.circuits());
     page.finish().unwrap();
     assert_eq!(scene.origin.requests(), 2);
     for node in ["client", relay.as_str()] {
