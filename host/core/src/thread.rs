@@ -31,7 +31,7 @@ use crate::ends::Ends;
 use crate::host::{Host, OnionSecrets};
 use crate::intake::Intake;
 use crate::last_hop;
-use crate::messages::{Leave, ToKeeper, ToWorker};
+use crate::messages::{Exited, Leave, ToKeeper, ToWorker};
 use crate::open::Open;
 use crate::parcel::{Inbox, Piece, Post};
 use carry::Builds;
@@ -257,6 +257,8 @@ impl WorkerLoop {
         if leave.end {
             self.endpoint.close();
             self.stopping = true;
+        } else if self.is_needed() {
+            return drop(leave.answer.send(Exited::Stayed));
         }
         let exited = self.leave(leave.reason);
         self.socket.send(&mut self.outbox);

@@ -1,6 +1,6 @@
 //! Bytes arrive, over 1, 2 and 3 hops, whatever dies on the way.
 
-#![expect(clippy::panic, reason = "a test fails by panicking")]
+#![expect(clippy::panic, clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 use std::collections::HashSet;
 use std::net::{SocketAddr, UdpSocket};

@@ -1,7 +1,7 @@
 //! The pool of workers in a running network: modules are exchanged, workers die, come and go, and
 //! nobody who downloads something notices.
 
-#![expect(clippy::panic, reason = "a test fails by panicking")]
+#![expect(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -103,7 +103,7 @@ impl Scene {
 
     /// The node at this hop of a circuit, from 0.
     fn node_at(&self, circuit: &Value, hop: usize) -> String {
-        self.lab.name_of(circuit["path"][hop].as_str().unwrap()).unwrap()
+        self.lab.name_of(circuit["path"].get(hop).and_then(Value::as_str).unwrap()).unwrap()
     }
 
     /// How often workers of a node were replaced after a fault, all together.
@@ -275,7 +275,7 @@ fn a_module_that_is_not_as_it_should_be_is_refused_and_nothing_changes() {
 fn change(path: &Path) {
     let mut bytes = fs::read(path).unwrap();
     let middle = bytes.len() / 2;
-    bytes[middle] ^= 1;
+    *bytes.get_mut(middle).unwrap() ^= 1;
     fs::write(path, bytes).unwrap();
 }
 

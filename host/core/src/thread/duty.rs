@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 use warren_ports::swap::WorkerSwap;
-use warren_schemas::Timestamp;
 use warren_schemas::batch::SlotKind;
-use warren_schemas::control::CloseReason;
+use warren_schemas::control::{CloseReason, Event, Request};
+use warren_schemas::{RequestId, Timestamp};
 use warren_workers::{CommitFault, Description, Seat, ShadowVerdict, SwapFault, WorkerFactory, WorkerFault};
 
 use super::WorkerLoop;
@@ -164,6 +164,21 @@ impl WorkerLoop {
             self.lose_worker(lost);
         }
         lost.is_some()
+    }
+
+    /// Whether there are circuits on the worker. It is asked itself: what the keeper knows is some seconds
+    /// old, and a worker that leaves takes its circuits with it.
+    pub(super) fn is_needed(&mut self) -> bool {
+        let Some(seat) = &mut self.seat else { return false };
+        let answer = seat.control(self.clock.now(), &Request::Monitor.encode(RequestId::default()));
+        let needed = answer.as_ref().is_ok_and(|batch| {
+            batch.slots().filter(|slot| slot.kind == SlotKind::Event).any(|slot| {
+                let Ok((_, Event::Sync(frame))) = Event::decode(batch.bytes_of(&slot)) else { return false };
+                frame.relayed_circuits.unwrap_or(0) > 0 || !frame.circuits.is_empty()
+            })
+        });
+        self.carry_out(answer);
+        needed
     }
 
     /// The worker says goodbye and leaves; the thread passes datagrams on until it gets another one, or
