@@ -19,7 +19,8 @@ pub(crate) struct Wanted {
 }
 
 /// The guests of tests/fixtures.
-const FIXTURES: [&str; 6] = ["rogue", "undeclared", "other_version", "probe", "ailing", "trap_at_start"];
+const FIXTURES: [&str; 7] =
+    ["rogue", "undeclared", "other_version", "probe", "ailing", "contrary", "trap_at_start"];
 
 /// The folder this project keeps things in that can be made again: `warren` in the user's cache.
 pub(crate) fn cache_dir() -> anyhow::Result<PathBuf> {

@@ -173,6 +173,7 @@ impl Keeper {
             }
             ToKeeper::Left { worker } => {
                 self.handle_worker_lost(now, worker);
+                self.pool.tell_drained(now, worker);
                 self.pool.left(worker);
                 self.agree_on_suites(now);
             }

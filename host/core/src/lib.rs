@@ -225,6 +225,7 @@ fn tunnel_config(
         own_addresses,
         limits: config.limits,
         cookie_key: host::random_bytes(),
+        draining: false,
         sync_period: config.sync.map_or(0, |period| u64::try_from(period.as_micros()).unwrap_or(u64::MAX)),
         draining: false,
     }

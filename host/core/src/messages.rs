@@ -67,12 +67,13 @@ pub(crate) struct Started {
     pub(crate) fresh: bool,
 }
 
-/// On the exit way, which is never behind another: the worker leaves.
+/// On the exit way, which is never behind another: the worker leaves. One that has circuits stays, unless
+/// its thread ends.
 pub(crate) struct Leave {
     pub(crate) reason: CloseReason,
     /// Whether the thread ends with it.
     pub(crate) end: bool,
-    /// Told once, when it has left.
+    /// Told once, when it has left or stays.
     pub(crate) answer: oneshot::Sender<Exited>,
 }
 
@@ -85,6 +86,8 @@ pub(crate) enum Exited {
     Enforced(String),
     /// The seat was empty.
     Nobody,
+    /// It has circuits, and its thread goes on: it stays.
+    Stayed,
 }
 
 /// To the keeper.

@@ -181,13 +181,16 @@ impl Pool {
         }
     }
 
-    /// Those that drained: nothing is left of their circuits.
+    /// Those that seem to have drained: nothing is known of their circuits.
     pub(crate) fn drained(&self, mut see: impl FnMut(u8) -> Seen) -> Vec<u8> {
         self.draining.workers.iter().copied().filter(|worker| !see(*worker).holds_circuits).collect()
     }
 
-    /// Says in the audit of a draining exchange that a worker is gone.
+    /// Says in the audit of a draining exchange that a worker is gone, if it drained.
     pub(crate) fn tell_drained(&self, now: Timestamp, worker: u8) {
+        if !self.draining.workers.contains(&worker) {
+            return;
+        }
         tracing::info!(target: "pool", worker, "drained");
         if let Some(audit) = &self.draining.audit {
             let detail = "no circuits are left".to_owned();

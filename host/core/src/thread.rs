@@ -31,7 +31,7 @@ use crate::ends::Ends;
 use crate::host::{Host, OnionSecrets};
 use crate::intake::Intake;
 use crate::last_hop;
-use crate::messages::{Leave, ToKeeper, ToWorker};
+use crate::messages::{Exited, Leave, ToKeeper, ToWorker};
 use crate::open::Open;
 use crate::parcel::{Inbox, Piece, Post};
 use carry::Builds;
@@ -257,6 +257,8 @@ impl WorkerLoop {
         if leave.end {
             self.endpoint.close();
             self.stopping = true;
+        } else if self.is_needed() {
+            return drop(leave.answer.send(Exited::Stayed));
         }
         let exited = self.leave(leave.reason);
         self.socket.send(&mut self.outbox);
@@ -304,7 +306,10 @@ impl WorkerLoop {
             ToWorker::ConnectionClosed => self.close_bare(),
             ToWorker::Migrate { from, to } => self.migrate(from, to),
             ToWorker::Abandon { handle } => self.abandon(handle),
-            ToWorker::Configure(config) => self.configure(&config),
+            // Whether it drains is known here only.
+            ToWorker::Configure(config) => {
+                self.configure(&TunnelConfig { draining: self.config.draining, ..*config });
+            }
             ToWorker::Seat(order) => self.handle_order(order),
         }
     }

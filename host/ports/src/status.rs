@@ -39,6 +39,9 @@ pub struct CircuitStatus {
     pub id: String,
     /// Peer ids, first hop first.
     pub path: Vec<String>,
+    /// Handshake suite of each hop.
+    #[serde(default)]
+    pub suites: Vec<u8>,
     /// `building`, `ready` or `closing`.
     pub state: String,
     /// The isolation key it serves.

@@ -2,6 +2,9 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
@@ -177,6 +180,61 @@ impl Page {
         self.read_to(self.length)?;
         ensure!(self.reader.fill_buf()?.is_empty(), "more than was asked for");
         Ok(())
+    }
+}
+
+/// A page that is read no faster than it is meant to be, on a thread of its own, until this is dropped.
+pub struct Steady {
+    reader: Option<JoinHandle<anyhow::Result<()>>>,
+    pace: Arc<AtomicU8>,
+}
+
+/// As it is meant to be.
+const STEADY: u8 = 0;
+/// As fast as it comes.
+const HURRIED: u8 = 1;
+/// Not at all.
+const STOPPED: u8 = 2;
+/// How often it reads some.
+const TICK: Duration = Duration::from_millis(10);
+
+impl Steady {
+    /// Goes on reading `page`, about so many bytes a second.
+    #[must_use]
+    pub fn read(mut page: Page, rate: u64) -> Self {
+        let pace = Arc::new(AtomicU8::new(STEADY));
+        let told = Arc::clone(&pace);
+        let reader = std::thread::spawn(move || {
+            while told.load(Ordering::SeqCst) == STEADY && page.at < page.length {
+                page.read_to(page.at + rate / 100)?;
+                std::thread::sleep(TICK);
+            }
+            if told.load(Ordering::SeqCst) == STOPPED { Ok(()) } else { page.finish() }
+        });
+        Self { reader: Some(reader), pace }
+    }
+
+    /// Whether it is neither whole nor broken yet.
+    #[must_use]
+    pub fn is_under_way(&self) -> bool {
+        self.reader.as_ref().is_some_and(|reader| !reader.is_finished())
+    }
+
+    /// Reads the rest as fast as it comes.
+    ///
+    /// # Errors
+    /// As [`Page`].
+    pub fn finish(mut self) -> anyhow::Result<()> {
+        self.pace.store(HURRIED, Ordering::SeqCst);
+        let reader = self.reader.take().context("no reader")?;
+        reader.join().map_err(|_| anyhow::anyhow!("the reader panicked"))?
+    }
+}
+
+impl Drop for Steady {
+    fn drop(&mut self) {
+        // A finished one was told to hurry and is done.
+        self.pace.store(STOPPED, Ordering::SeqCst);
     }
 }
 

@@ -61,18 +61,26 @@ pub fn cache() -> anyhow::Result<PathBuf> {
     Ok(cache.context("no home folder")?.join("warren"))
 }
 
-fn plan(relays: u8, exits: u8, workers: u8) -> anyhow::Result<Plan> {
+/// `name` in the folder that `cargo xtask build-plugins` fills.
+///
+/// # Errors
+/// When there is no home.
+pub fn plugin(name: &str) -> anyhow::Result<PathBuf> {
     let plugins = std::env::var_os("WARREN_PLUGINS")
         .map_or_else(|| Ok(cache()?.join("plugins")), |path| Ok::<_, anyhow::Error>(path.into()))?;
+    Ok(plugins.join(name))
+}
+
+fn plan(relays: u8, exits: u8, set: &[(&str, String)]) -> anyhow::Result<Plan> {
     let mode = std::env::var("WARREN_E2E_MODE").unwrap_or_else(|_| "wasm".into());
-    let plugin = plugins.join("tunnel.wasm");
+    let plugin = plugin("tunnel.wasm")?;
     ensure!(
         mode == "native" || plugin.is_file(),
         "{} is not there: cargo xtask build-plugins",
         plugin.display()
     );
-    let set = [("workers.count", workers.to_string()), ("workers.mode", mode)];
-    let set = set.map(|(key, value)| (key.to_owned(), value)).to_vec();
+    let mode = [("workers.mode", mode)];
+    let set = mode.iter().chain(set).map(|(key, value)| ((*key).to_owned(), value.clone())).collect();
     Ok(Plan { program: program()?, plugin, relays, exits, client_hops: vec![1, 2, 3], dir: None, set })
 }
 
@@ -91,9 +99,17 @@ impl Lab {
     /// # Errors
     /// As [`Self::start`].
     pub fn with_workers(relays: u8, exits: u8, workers: u8) -> anyhow::Result<Self> {
+        Self::with(relays, exits, &[("workers.count", workers.to_string())])
+    }
+
+    /// The same with these settings, `section.key` and a TOML value, in every node.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn with(relays: u8, exits: u8, set: &[(&str, String)]) -> anyhow::Result<Self> {
         // A test that failed poisons nothing: its network is gone.
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut network = Network::start(plan(relays, exits, workers)?, &|| true)?;
+        let mut network = Network::start(plan(relays, exits, set)?, &|| true)?;
         network.wait_for_circuits(&|| true)?;
         Ok(Self { network, _turn: turn })
     }

@@ -18,6 +18,7 @@ pub mod fetch;
 pub mod lab;
 pub mod namespace;
 pub mod not_run;
+pub mod operator;
 pub mod origin;
 pub mod swarm;
 pub mod trace;

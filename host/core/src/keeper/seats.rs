@@ -40,8 +40,9 @@ impl Keeper {
         for worker in drained {
             let (answer, _) = oneshot::channel();
             let leave = Leave { reason: CloseReason::Finished, end: false, answer };
-            if self.exits.get(usize::from(worker)).is_some_and(|way| way.try_send(leave).is_ok()) {
-                self.pool.tell_drained(now, worker);
+            // It tells when it has left; one that has circuits after all is asked again.
+            if let Some(way) = self.exits.get(usize::from(worker)) {
+                drop(way.try_send(leave));
             }
         }
         self.carry_out();

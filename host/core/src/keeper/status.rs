@@ -67,6 +67,7 @@ impl Keeper {
         CircuitStatus {
             id: format!("{}.{handle}", report.worker),
             path: report.path.iter().map(PeerId::to_string).collect(),
+            suites: report.suites,
             state: state.to_owned(),
             isolation: report.isolation.map_or_else(String::new, |isolation| isolation.key.to_string()),
             streams: usize::try_from(report.streams).unwrap_or(usize::MAX),

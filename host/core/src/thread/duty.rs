@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 use warren_ports::swap::WorkerSwap;
-use warren_schemas::Timestamp;
 use warren_schemas::batch::SlotKind;
-use warren_schemas::control::CloseReason;
+use warren_schemas::control::{CloseReason, Event, Request, TunnelConfig};
+use warren_schemas::{RequestId, Timestamp};
 use warren_workers::{CommitFault, Description, Seat, ShadowVerdict, SwapFault, WorkerFactory, WorkerFault};
 
 use super::WorkerLoop;
@@ -30,6 +30,7 @@ impl WorkerLoop {
     /// What the worker did instead of starting.
     pub(super) fn sit(&mut self, factory: Arc<dyn WorkerFactory>) -> Result<Description, WorkerFault> {
         let now = self.clock.now();
+        self.config.draining = false;
         let mut seat = Seat::new(factory, (self.hosts)(), self.config.encode());
         seat.start(now)?;
         let module = seat.module().cloned();
@@ -71,12 +72,7 @@ impl WorkerLoop {
                 _ = answer.send(self.seat.as_ref().map_or(0, Seat::restarts));
             }
             SeatOrder::Kill { answer } => drop(answer.send(self.kill())),
-            SeatOrder::Retire => {
-                if let Some(seat) = &mut self.seat {
-                    seat.retire();
-                    self.gauge.set_state(State::Draining);
-                }
-            }
+            SeatOrder::Retire => self.retire(),
         }
     }
 
@@ -92,10 +88,27 @@ impl WorkerLoop {
         }
         let Some(seat) = &mut self.seat else { return Err("it has no worker".to_owned()) };
         seat.stay();
+        self.set_draining(false);
         self.wake_at = Some(self.clock.now());
+        let Some(seat) = &self.seat else { return Err("it has no worker".to_owned()) };
         let module = seat.module().cloned().ok_or_else(|| "it has failed and starts again".to_owned());
         self.gauge.set_state(State::Running);
         Ok(Started { module: module?, fresh: false })
+    }
+
+    /// The worker keeps its circuits; whoever asks it for more is sent to another link.
+    fn retire(&mut self) {
+        let Some(seat) = &mut self.seat else { return };
+        seat.retire();
+        self.gauge.set_state(State::Draining);
+        self.set_draining(true);
+    }
+
+    fn set_draining(&mut self, draining: bool) {
+        if self.config.draining != draining {
+            let config = TunnelConfig { draining, ..self.config.clone() };
+            self.configure(&config);
+        }
     }
 
     fn prepare(&mut self, factory: Arc<dyn WorkerFactory>) -> Result<Description, String> {
@@ -189,6 +202,21 @@ impl WorkerLoop {
             self.lose_worker(lost);
         }
         lost.is_some()
+    }
+
+    /// Whether there are circuits on the worker. It is asked itself: what the keeper knows is some seconds
+    /// old, and a worker that leaves takes its circuits with it.
+    pub(super) fn is_needed(&mut self) -> bool {
+        let Some(seat) = &mut self.seat else { return false };
+        let answer = seat.control(self.clock.now(), &Request::Monitor.encode(RequestId::default()));
+        let needed = answer.as_ref().is_ok_and(|batch| {
+            batch.slots().filter(|slot| slot.kind == SlotKind::Event).any(|slot| {
+                let Ok((_, Event::Sync(frame))) = Event::decode(batch.bytes_of(&slot)) else { return false };
+                frame.relayed_circuits.unwrap_or(0) > 0 || !frame.circuits.is_empty()
+            })
+        });
+        self.carry_out(answer);
+        needed
     }
 
     /// The worker says goodbye and leaves; the thread passes datagrams on until it gets another one, or

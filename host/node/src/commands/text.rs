@@ -19,8 +19,10 @@ pub(super) fn circuit(circuit: &CircuitStatus) -> String {
         let _ = write!(text, ", for {}", circuit.isolation);
     }
     text.push('\n');
-    for (hop, peer) in (1..).zip(&circuit.path) {
-        let _ = writeln!(text, "  {hop}. {peer}");
+    let suites = circuit.suites.iter().map(Some).chain(std::iter::repeat(None));
+    for ((hop, peer), suite) in (1..).zip(&circuit.path).zip(suites) {
+        let suite = suite.map_or_else(String::new, |suite| format!(", suite {suite}"));
+        let _ = writeln!(text, "  {hop}. {peer}{suite}");
     }
     text
 }
@@ -84,6 +86,7 @@ mod tests {
         let status = CircuitStatus {
             id: "0.7".into(),
             path: vec!["one".into(), "two".into()],
+            suites: vec![2, 1],
             state: "ready".into(),
             isolation: "web".into(),
             streams: 3,
@@ -93,7 +96,7 @@ mod tests {
         };
         assert_eq!(
             circuit(&status),
-            "0.7 ready, 2 hops, 3 streams, 1.5 kB out, 2.5 MB in, 1 min 1 s, for web\n  1. one\n  2. two\n"
+            "0.7 ready, 2 hops, 3 streams, 1.5 kB out, 2.5 MB in, 1 min 1 s, for web\n  1. one, suite 2\n  2. two, suite 1\n"
         );
     }
 

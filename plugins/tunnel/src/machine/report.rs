@@ -1,5 +1,6 @@
 //! Counts, and the events that tell them.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use warren_schemas::control::{CircuitEnd, CircuitState, Event, Sync, SyncFrame};
@@ -61,6 +62,8 @@ pub(super) struct Told {
     /// What a reader of all frames knows; none before the first.
     sync: Option<Sync>,
     looked: Timestamp,
+    /// Bytes that each of our own circuits had carried then.
+    carried: HashMap<CircuitHandle, u64>,
 }
 
 impl Tunnel {
@@ -114,15 +117,15 @@ impl Tunnel {
 
     /// Circuits that did more than stay alive since the look before, which is a second ago at least.
     fn active(&mut self, now: Timestamp, ends: &[CircuitState]) -> u32 {
-        let told = self.told.sync.as_ref();
         if now.since(self.told.looked) < ACTIVE_PERIOD {
-            return told.map_or(0, |told| told.active);
+            return self.told.sync.as_ref().map_or(0, |told| told.active);
         }
         self.told.looked = now;
-        let carried = |end: &CircuitState| end.bytes_in.saturating_add(end.bytes_out);
-        let own = ends.iter().filter(|end| end.end == CircuitEnd::Originator).filter(|end| {
-            let before = told.and_then(|told| told.circuit(end.handle)).map_or(0, carried);
-            carried(end).saturating_sub(before) >= ACTIVE_BYTES
+        let own = ends.iter().filter(|end| end.end == CircuitEnd::Originator);
+        let carried = own.map(|end| (end.handle, end.bytes_in.saturating_add(end.bytes_out))).collect();
+        let before = std::mem::replace(&mut self.told.carried, carried);
+        let own = self.told.carried.iter().filter(|(handle, carried)| {
+            carried.saturating_sub(before.get(handle).copied().unwrap_or(0)) >= ACTIVE_BYTES
         });
         let mut active = own.count() as u64;
         for circuit in self.circuits.values_mut() {
