@@ -1,6 +1,6 @@
 //! `bench workers`: workers without a network around them.
 
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use anyhow::{Context, bail};
 use clap::Args;
@@ -21,11 +21,9 @@ pub(super) struct Workers {
 /// Runs the job. The program that measures links wasmtime, which these tools do not.
 pub(super) fn run(job: &Workers) -> anyhow::Result<ExitCode> {
     let plugins = plugins::find_or_build(&plugins::Wanted { fixtures: true, ..plugins::Wanted::default() })?;
-    let mut command = program::cargo("run")?;
-    // The whole workspace, so that dependencies have the features they have everywhere else.
-    command.args(["--quiet", "--release", "--package", "warren-bench", "--example", "workers", "--"]);
+    let mut command = Command::new(program::build_example("workers")?);
     command.args(["--count", &job.count.to_string()]).args(job.json.then_some("--json"));
-    let status = command.env("WARREN_PLUGINS", plugins).status().context("cannot start cargo")?;
+    let status = command.env("WARREN_PLUGINS", plugins).status().context("cannot start the measurement")?;
     if !status.success() {
         bail!("the measurement failed ({status})");
     }

@@ -187,7 +187,7 @@ impl Member {
                     relay.under_way = relay.under_way.saturating_sub(1);
                     relay.stand += 1;
                 });
-                asked.into_iter().for_each(|index| drop(self.circuits.insert(handle, index)));
+                self.circuits.extend(asked.map(|index| (handle, index)));
             }
             Event::CircuitFailed { .. } => {
                 self.failed += 1;
