@@ -20,6 +20,8 @@ use crate::{interrupt, plugins, program};
 const MEMBERS: u16 = 4;
 /// How long those may take to stand.
 const PATIENCE_S: f64 = 180.0;
+/// Until a circuit is idle: for 30 s a relay still repeats its answer to CREATE, and hands that over too.
+const UNTIL_IDLE: Duration = Duration::from_secs(35);
 /// Longer than the period in which workers tell what they counted.
 const COUNTED: Duration = Duration::from_secs(3);
 
@@ -191,8 +193,22 @@ fn gather(job: &Swap, network: &Network) -> anyhow::Result<Crowd> {
         }
         std::thread::sleep(Duration::from_millis(50));
     }
-    eprintln!("{wanted} idle circuits stand after {:.1} s", waited.seconds());
+    eprintln!("{wanted} circuits stand after {:.1} s", waited.seconds());
+    if wanted > 0 {
+        pass(UNTIL_IDLE)?;
+    }
     Ok(crowd)
+}
+
+fn pass(time: Duration) -> anyhow::Result<()> {
+    let waited = Stopwatch::start();
+    while waited.elapsed() < time {
+        if !interrupt::go_on() {
+            bail!("interrupted");
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ok(())
 }
 
 fn measure(job: &Swap, network: &mut Network, crowd: &mut Crowd, module: &Path) -> anyhow::Result<Report> {
