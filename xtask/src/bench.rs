@@ -2,6 +2,8 @@
 
 mod crypto;
 mod start;
+mod swap;
+mod workers;
 
 use std::process::{Command, ExitCode, Stdio};
 
@@ -31,6 +33,10 @@ enum Job {
     Start(start::Start),
     /// Sealing and X25519 inside Wasm, against native code and `ring`.
     Crypto(crypto::Crypto),
+    /// Workers alone: what they cost to make, to keep and to cross into, and the sandbox's tax.
+    Workers(workers::Workers),
+    /// Modules exchanged under a running download, with idle circuits in every relay's worker.
+    Swap(swap::Swap),
 }
 
 #[derive(Args)]
@@ -77,6 +83,8 @@ pub(crate) fn run(bench: &Bench) -> anyhow::Result<ExitCode> {
         Job::Path(job) => run_path(job),
         Job::Crypto(job) => crypto::run(job),
         Job::Start(job) => start::run(job),
+        Job::Workers(job) => workers::run(job),
+        Job::Swap(job) => swap::run(job),
     }
 }
 

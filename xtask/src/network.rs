@@ -31,7 +31,7 @@ fn setting(text: &str) -> Result<(String, String), String> {
 /// Builds plugin and program, then starts a network. With `client_hops` there is a client in it, and
 /// it has ready circuits of those lengths.
 pub(crate) fn start(size: &Size, client_hops: &[u8], dir: Option<PathBuf>) -> anyhow::Result<Network> {
-    let plugins = plugins::build(&plugins::Wanted::default())?;
+    let plugins = plugins::find_or_build(&plugins::Wanted::default())?;
     let plan = Plan {
         program: program::build()?,
         plugin: plugins.join("tunnel.wasm"),

@@ -98,6 +98,14 @@ pub(crate) fn build(wanted: &Wanted) -> anyhow::Result<PathBuf> {
     Ok(out)
 }
 
+/// The folder that `WARREN_PLUGINS` names, where components are ready; builds them when it names none.
+pub(crate) fn find_or_build(wanted: &Wanted) -> anyhow::Result<PathBuf> {
+    match env::var_os("WARREN_PLUGINS").filter(|folder| !folder.is_empty()) {
+        Some(folder) => Ok(std::path::absolute(folder)?),
+        None => build(wanted),
+    }
+}
+
 fn cargo(toolchain: &Toolchain, verb: &str, target_dir: &Path) -> Command {
     let mut command = toolchain.cargo(verb);
     // --locked: the other cargo's version must not rewrite the workspace's lock file.

@@ -23,14 +23,26 @@ pub(crate) fn cargo(verb: &str) -> anyhow::Result<Command> {
     Ok(command)
 }
 
-/// Builds `warren` and returns its path. The whole workspace is named, so that dependencies get the
-/// same features as under `cargo test --workspace` and are built once.
+/// Builds `warren` and returns its path.
 pub(crate) fn build() -> anyhow::Result<PathBuf> {
+    build_target("--bin", "warren")?;
+    Ok(target_dir()?.join("release").join("warren"))
+}
+
+/// Builds the example of that name, of whichever crate, and returns its path.
+pub(crate) fn build_example(name: &str) -> anyhow::Result<PathBuf> {
+    build_target("--example", name)?;
+    Ok(target_dir()?.join("release").join("examples").join(name))
+}
+
+/// The whole workspace is named, so that dependencies get the same features as under
+/// `cargo test --workspace` and are built once.
+fn build_target(kind: &str, name: &str) -> anyhow::Result<()> {
     let mut command = cargo("build")?;
-    command.args(["--quiet", "--release", "--workspace", "--bin", "warren"]);
+    command.args(["--quiet", "--release", "--workspace", kind, name]);
     let status = command.status().context("cannot start cargo")?;
     if !status.success() {
-        bail!("warren does not build ({status})");
+        bail!("{name} does not build ({status})");
     }
-    Ok(target_dir()?.join("release").join("warren"))
+    Ok(())
 }

@@ -227,7 +227,6 @@ fn tunnel_config(
         cookie_key: host::random_bytes(),
         draining: false,
         sync_period: config.sync.map_or(0, |period| u64::try_from(period.as_micros()).unwrap_or(u64::MAX)),
-        draining: false,
     }
 }
 
@@ -299,6 +298,10 @@ impl Core {
         let mut status = status.await.unwrap_or_default();
         status.peer_id = self.peer_id().to_string();
         status.tunnel_addresses = vec![self.address.to_string()];
+        status.descriptor = self
+            .author
+            .write(self.clock.now())
+            .map(|descriptor| descriptor.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect());
         status
     }
 

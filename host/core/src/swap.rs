@@ -78,8 +78,8 @@ impl Core {
     ) -> Result<SwapReport, SwapError> {
         let lease = self.lease().await?;
         let names = (lease.current.name().to_owned(), order.factory.name().to_owned());
-        let exchange = Exchange { core: self, audit, names, held: Held(self.keeper.clone()) };
-        exchange.run(order, lease).await
+        let exchange = Exchange { core: self, audit, names };
+        exchange.run(order, lease, Held(self.keeper.clone())).await
     }
 
     /// Goes back to the module before the last exchange, with the state as it is now; when that module
@@ -92,14 +92,14 @@ impl Core {
         let held = Held(self.keeper.clone());
         let factory = lease.previous.clone().ok_or(SwapError::NoPrevious)?;
         let names = (lease.current.name().to_owned(), factory.name().to_owned());
-        let exchange = Exchange { core: self, audit, names, held };
+        let exchange = Exchange { core: self, audit, names };
         let readable = match lease.acting.first() {
             Some(first) => exchange.prepare(*first, &factory).await.is_ok(),
             None => true,
         };
         exchange.abandon(&lease.acting).await;
         let workers = lease.acting.clone();
-        let report = exchange.run(SwapOrder { factory, drain: !readable, canary: 0 }, lease).await?;
+        let report = exchange.run(SwapOrder { factory, drain: !readable, canary: 0 }, lease, held).await?;
         // What was given up is not to come back by itself.
         self.trust(&workers).await;
         Ok(report)
@@ -157,7 +157,6 @@ impl Drop for Held {
 
 /// One exchange under way.
 struct Exchange<'a> {
-    held: Held,
     core: &'a Core,
     audit: mpsc::Sender<SwapStep>,
     /// The module in use, and the one to come.
@@ -165,7 +164,7 @@ struct Exchange<'a> {
 }
 
 impl Exchange<'_> {
-    async fn run(self, order: SwapOrder, lease: Lease) -> Result<SwapReport, SwapError> {
+    async fn run(self, order: SwapOrder, lease: Lease, held: Held) -> Result<SwapReport, SwapError> {
         let done = if order.drain {
             self.drain(&order.factory, &lease).await
         } else {
@@ -179,7 +178,7 @@ impl Exchange<'_> {
             }
             Err(_) => self.abandon(&lease.acting).await,
         }
-        drop(self.held);
+        drop(held);
         let workers = done?;
         self.tell(SwapStage::Finished, None, format!("{} for {}", self.names.1, self.names.0)).await;
         Ok(SwapReport { from: self.names.0, to: self.names.1, workers })

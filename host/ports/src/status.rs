@@ -14,6 +14,9 @@ pub struct Status {
     pub roles: Vec<String>,
     /// Where it takes tunnel datagrams.
     pub tunnel_addresses: Vec<String>,
+    /// What it signed of itself as a relay, in hex; none when it is none. Public: the overlay spreads it.
+    #[serde(default)]
+    pub descriptor: Option<String>,
     /// Where libp2p listens, with `/p2p/` at the end: what others bootstrap from.
     pub overlay_addresses: Vec<String>,
     /// Where SOCKS listens, if it does.
@@ -71,6 +74,9 @@ pub struct WorkerStatus {
     pub relayed_circuits: u32,
     /// Cells relayed for others.
     pub cells_relayed: u64,
+    /// Cells sent on circuit ends of its own: as the originator, and answers of a last hop.
+    #[serde(default)]
+    pub cells_originated: u64,
     /// Datagram bytes relayed for others.
     pub bytes_relayed: u64,
     /// Cells and messages dropped, all reasons together.

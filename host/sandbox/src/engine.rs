@@ -74,6 +74,11 @@ impl Sandbox {
     }
 }
 
+/// Bytes of an ended instance's memory that are zeroed and kept instead of being given back. Page faults are
+/// two thirds of what a successor pays for the state of 4,000 circuits when its memory is fresh
+/// (docs/benchmarks.md); this holds all of it. wasmtime keeps at most 100 places warm.
+const KEEP_RESIDENT: usize = 4 << 20;
+
 /// An engine with room for so many workers, or for half, or for half of that: limits on address space
 /// differ from machine to machine, and a node needs few.
 fn engine(settings: &Settings) -> Result<Engine, Error> {
@@ -93,6 +98,7 @@ fn engine(settings: &Settings) -> Result<Engine, Error> {
 fn config(settings: &Settings, instances: u32) -> Config {
     let mut pool = PoolingAllocationConfig::new();
     pool.max_memory_size(settings.memory)
+        .linear_memory_keep_resident(KEEP_RESIDENT)
         .total_component_instances(instances)
         .total_core_instances(instances.saturating_mul(4))
         .total_memories(instances)

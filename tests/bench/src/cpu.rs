@@ -14,6 +14,15 @@ pub fn seconds(pid: u32) -> Option<f64> {
     Some(ticks(&stat)? as f64 / ticks_per_second())
 }
 
+/// CPU seconds, user and system, that the calling thread has used.
+#[must_use]
+pub fn thread_seconds() -> f64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is a timespec to write to; the clock exists on every Linux.
+    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
+}
+
 /// Fields 14 and 15; the second field may hold spaces and parentheses.
 fn ticks(stat: &str) -> Option<u64> {
     let (_, fields) = stat.rsplit_once(") ")?;

@@ -1,12 +1,15 @@
 //! What the demo, the benchmarks and the end-to-end tests share: a network of `warren` processes on
 //! loopback, a web server for them to fetch from, and the measuring of what they cost.
 //!
-//! It knows `warren` by its command line and configuration only, and links none of its crates.
+//! It knows `warren` by its command line and configuration only. Of its crates it links the native
+//! worker, from which it makes originators of its own ([`crowd`]).
 //! I/O: child processes (which die with this one), a folder for their files, loopback TCP, `/proc`,
 //! the clock.
 
 pub mod content;
 pub mod cpu;
+pub mod crowd;
+pub mod fetch;
 pub mod network;
 pub mod process;
 pub mod web;

@@ -14,9 +14,9 @@ mod node;
 mod settings;
 mod status;
 
-pub use node::{Node, Role};
+pub use node::{Node, Role, command};
 pub use settings::Settings;
-pub use status::{Circuit, NodeStatus};
+pub use status::{Circuit, NodeStatus, Worker};
 
 /// How long nodes may take to start, and circuits to stand.
 const PATIENCE: Duration = Duration::from_secs(60);

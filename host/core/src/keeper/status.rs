@@ -44,6 +44,7 @@ impl Keeper {
                 restarts: gauge.restarts(),
                 relayed_circuits: counts.relayed_circuits,
                 cells_relayed: counts.cells_relayed,
+                cells_originated: counts.cells_originated,
                 bytes_relayed: counts.bytes_relayed,
                 drops: counts.drops.iter().map(|(_, count)| count).sum::<u64>() + gauge.drops(),
                 links: counts.links,

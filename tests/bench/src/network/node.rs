@@ -44,8 +44,8 @@ pub struct Node {
     ready: Option<Value>,
 }
 
-/// `warren`, without the surroundings' `WARREN_…` variables, which are configuration to it.
-pub(super) fn command(program: &Path) -> Command {
+/// `program`, which is `warren`, without the surroundings' `WARREN_…` variables, which are configuration to it.
+pub fn command(program: &Path) -> Command {
     let mut command = Command::new(program);
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("WARREN_") {

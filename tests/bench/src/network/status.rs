@@ -19,6 +19,26 @@ pub struct NodeStatus {
     pub circuits: Vec<Circuit>,
     /// Why traffic waits, one line each.
     pub waiting: Vec<String>,
+    /// What it signed of itself, in hex, when it is a relay.
+    pub descriptor: Option<String>,
+    /// Its workers.
+    #[serde(default)]
+    pub workers: Vec<Worker>,
+}
+
+/// A worker.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Worker {
+    /// How often it was replaced after a fault.
+    pub restarts: u64,
+    /// Circuits of others.
+    pub relayed_circuits: u32,
+    /// Cells it relayed for others.
+    pub cells_relayed: u64,
+    /// Cells it sent on circuit ends of its own.
+    pub cells_originated: u64,
+    /// Cells and messages it dropped, all reasons together.
+    pub drops: u64,
 }
 
 /// A circuit.
@@ -36,5 +56,13 @@ impl NodeStatus {
     /// The circuits that can be used.
     pub fn ready_circuits(&self) -> impl Iterator<Item = &Circuit> {
         self.circuits.iter().filter(|circuit| circuit.state == "ready")
+    }
+
+    /// What it signed of itself, as bytes; none when it is no relay.
+    #[must_use]
+    pub fn signed_descriptor(&self) -> Option<Vec<u8>> {
+        let text = self.descriptor.as_deref()?;
+        let digits = |at| text.get(at..at + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok());
+        (0..text.len()).step_by(2).map(digits).collect()
     }
 }
