@@ -76,8 +76,11 @@ impl Sandbox {
 
 /// Bytes of an ended instance's memory that are zeroed and kept instead of being given back. Page faults are
 /// two thirds of what a successor pays for the state of 4,000 circuits when its memory is fresh
-/// (docs/benchmarks.md); this holds all of it. wasmtime keeps at most 100 places warm.
+/// (docs/benchmarks.md); this holds all of it.
 const KEEP_RESIDENT: usize = 4 << 20;
+/// Places that are kept so: a module that was loaded anew takes one of another module only when there
+/// are no fewer.
+const WARM: u32 = 1;
 
 /// An engine with room for so many workers, or for half, or for half of that: limits on address space
 /// differ from machine to machine, and a node needs few.
@@ -99,6 +102,7 @@ fn config(settings: &Settings, instances: u32) -> Config {
     let mut pool = PoolingAllocationConfig::new();
     pool.max_memory_size(settings.memory)
         .linear_memory_keep_resident(KEEP_RESIDENT)
+        .max_unused_warm_slots(WARM)
         .total_component_instances(instances)
         .total_core_instances(instances.saturating_mul(4))
         .total_memories(instances)
