@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use warren_ports::{Association, DialError};
-use warren_schemas::CircuitHandle;
 use warren_schemas::stream::{Host, Target};
 
 use super::glue::*;

@@ -70,6 +70,7 @@ pub(crate) fn config(peer_id: PeerId, relay: Option<u8>) -> TunnelConfig {
         limits: Limits::default(),
         cookie_key: [2; 32],
         sync_period: SYNC_NEVER,
+        draining: false,
     }
 }
 

@@ -61,6 +61,7 @@ impl Member {
             limits: Limits::default(),
             cookie_key: host.bytes()?,
             sync_period: SYNC_NEVER,
+            draining: false,
         };
         let mut worker = NativeFactory.spawn(Box::new(host))?;
         worker.configure(clock.now(), &config.encode())?;
