@@ -228,5 +228,6 @@ fn a_seat_that_is_drained_is_not_filled_again() {
     assert!(seat.timeout(at(2)).is_ok(), "it is wanted again");
     assert_eq!(factory.spawned.load(Relaxed), 2);
     seat.retire();
-    assert!(seat.shutdown(at(2), 2).unwrap().is_some());
+    assert!(data(&mut seat, at(3)).is_err());
+    assert!(seat.shutdown(at(4), 2).unwrap().is_none());
 }
