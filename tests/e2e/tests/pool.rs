@@ -289,7 +289,7 @@ fn change(path: &Path) {
 
 #[test]
 fn with_drain_the_old_worker_keeps_its_circuits_until_they_end() {
-    let mut scene = Scene::new(3, 2, 1);
+    let scene = Scene::new(3, 2, 1);
     let module = scene.signer.signed("tunnel-hybrid.wasm").unwrap();
     scene.settled();
     let (page, carrier) = scene.page("h3", 300 * MB);
@@ -313,8 +313,7 @@ fn with_drain_the_old_worker_keeps_its_circuits_until_they_end() {
     assert_eq!(scene.origin.requests(), 2, "it is the same stream");
     fetch::page(&scene.door, "h3", scene.origin.address(), MB).unwrap();
     scene.drained("client");
-    // Circuits through the relay end with their originator.
-    scene.lab.node("client").unwrap().stop();
+    // The client goes on making circuits through the relay: over other links.
     scene.drained(&relay);
 }
 
