@@ -1,8 +1,8 @@
 //! A batch: the unit in which cells cross the boundary between host and worker.
 //!
-//! One FlatBuffers table with a vector of fixed structs and one payload region. The layout of
-//! an empty batch of each size is built once by the FlatBuffers builder; after that, slots and
-//! payload are written at offsets found in it, because the crate has no mutation API.
+//! One FlatBuffers table with a vector of fixed structs and one payload region. The table is built
+//! once by the FlatBuffers builder; both vectors are written behind it at offsets of our own, because
+//! the crate has no mutation API and a batch is as large as what is in it.
 //!
 //! Each slot that the host fills owns [`STRIDE`] bytes of the payload and its datagram starts
 //! [`HEADROOM`] bytes into them, so that layers can be put in front of it in place.
@@ -17,7 +17,7 @@ use crate::Timestamp;
 use crate::generated::batch as fb;
 pub use crate::generated::batch::SlotKind;
 
-/// Payload bytes that each slot of a template owns.
+/// Payload bytes that each slot of the host owns.
 pub const STRIDE: usize = 1536;
 /// Free bytes in front of a slot's datagram.
 pub const HEADROOM: usize = 128;
@@ -58,23 +58,8 @@ impl Slot {
 
     fn to_bytes(self) -> [u8; SLOT_LEN] {
         let (high, low) = halves(self.address.ip());
-        let mut bytes = [0; SLOT_LEN];
-        let fields: [(&[u8], usize); 8] = [
-            (&high.to_le_bytes(), 0),
-            (&low.to_le_bytes(), 8),
-            (&self.handle.0.to_le_bytes(), 16),
-            (&self.offset.to_le_bytes(), 20),
-            (&self.length.to_le_bytes(), 24),
-            (&self.address.port().to_le_bytes(), 26),
-            (&[self.kind.0], 28),
-            (&[self.detail], 29),
-        ];
-        for (value, at) in fields {
-            for (to, from) in bytes.iter_mut().skip(at).zip(value) {
-                *to = *from;
-            }
-        }
-        bytes
+        let Self { kind, detail, handle, offset, length, .. } = self;
+        fb::Slot::new(high, low, handle.0, offset, length, self.address.port(), kind, detail, 0).0
     }
 }
 
@@ -147,34 +132,21 @@ struct Layout {
 }
 
 impl Batch {
-    /// An empty batch that has room for at least `slots` slots, [`STRIDE`] payload bytes each.
-    /// Sizes are 1, 8 and [`MAX_SLOTS`]; more than that is given exactly.
+    /// An empty batch of `slots` slots, [`STRIDE`] payload bytes each.
     #[must_use]
     pub fn with_slots(slots: usize) -> Self {
-        static ONE: OnceLock<Batch> = OnceLock::new();
-        static FEW: OnceLock<Batch> = OnceLock::new();
-        static FULL: OnceLock<Batch> = OnceLock::new();
-        let template = match slots {
-            0 | 1 => ONE.get_or_init(|| Self::build(1, STRIDE)),
-            2..=8 => FEW.get_or_init(|| Self::build(8, 8 * STRIDE)),
-            9..=MAX_SLOTS => FULL.get_or_init(|| Self::build(MAX_SLOTS, MAX_SLOTS * STRIDE)),
-            more => return Self::build(more, more * STRIDE),
-        };
-        template.clone()
+        Self::build(slots, slots * STRIDE)
     }
 
     /// An empty batch of exactly `slots` slots over `payload` bytes.
     #[must_use]
     pub fn build(slots: usize, payload: usize) -> Self {
-        let mut builder = FlatBufferBuilder::with_capacity(payload + slots * SLOT_LEN + 64);
-        builder.force_defaults(true);
-        let empty = vec![fb::Slot::default(); slots];
-        let payload = builder.create_vector(&vec![0u8; payload]);
-        let slots = builder.create_vector(&empty);
-        let args = fb::BatchArgs { wake_at: 0, slots: Some(slots), payload: Some(payload) };
-        let root = fb::Batch::create(&mut builder, &args);
-        fb::finish_batch_buffer(&mut builder, root);
-        Self::trusted(builder.finished_data().to_vec())
+        let frame = Frame::get();
+        let mut bytes = Vec::with_capacity(frame.size(slots, payload));
+        frame.begin(&mut bytes);
+        bytes.resize(bytes.len() + payload, 0);
+        let empty = Slot::EMPTY.to_bytes();
+        frame.end(bytes, std::iter::repeat_n(&empty, slots))
     }
 
     /// Takes bytes that came from this side of the boundary's trusted half (the host, seen from
@@ -204,11 +176,6 @@ impl Batch {
             }
         }
         Ok(batch)
-    }
-
-    fn trusted(bytes: Vec<u8>) -> Self {
-        let layout = Layout::of(&bytes).unwrap_or(Layout::NOTHING);
-        Self { bytes, layout }
     }
 
     /// The bytes that cross the boundary.
@@ -276,7 +243,7 @@ impl Batch {
         self.payload().get(start..start + usize::from(slot.length)).unwrap_or_default()
     }
 
-    /// Puts `datagram` into slot `index` of a template, behind its headroom, and describes it.
+    /// Puts `datagram` into slot `index` of a batch [`with_slots`](Self::with_slots), behind its headroom, and describes it.
     /// Answers whether it fitted.
     pub fn fill(
         &mut self,
@@ -319,8 +286,6 @@ impl Batch {
 }
 
 impl Layout {
-    const NOTHING: Self = Self { wake_at: 0, slots: 0, slot_count: 0, payload: 0, payload_len: 0 };
-
     fn of(bytes: &[u8]) -> Result<Self, BatchError> {
         let options = VerifierOptions {
             max_depth: 2,
@@ -344,6 +309,151 @@ impl Layout {
     }
 }
 
+/// What every batch begins with, as the FlatBuffers builder makes it. The payload follows, then the slots:
+/// so a batch is written front to back, whatever comes to be in it.
+struct Frame {
+    header: Vec<u8>,
+    wake_at: usize,
+    /// Where the table holds the way to each of the two vectors.
+    slots: usize,
+    payload: usize,
+}
+
+/// Bytes of a vector's length, and what its elements are aligned to.
+const LENGTH: usize = 4;
+const ALIGNMENT: usize = 8;
+
+impl Frame {
+    fn get() -> &'static Self {
+        static FRAME: OnceLock<Frame> = OnceLock::new();
+        FRAME.get_or_init(Self::new)
+    }
+
+    fn new() -> Self {
+        let mut builder = FlatBufferBuilder::new();
+        builder.force_defaults(true);
+        let payload = builder.create_vector::<u8>(&[]);
+        let slots = builder.create_vector::<fb::Slot>(&[]);
+        let args = fb::BatchArgs { wake_at: 0, slots: Some(slots), payload: Some(payload) };
+        let root = fb::Batch::create(&mut builder, &args);
+        fb::finish_batch_buffer(&mut builder, root);
+        let bytes = builder.finished_data();
+        #[expect(clippy::expect_used, reason = "the builder has just made it")]
+        let batch = fb::root_as_batch(bytes).expect("a batch");
+        let (table, vtable) = (batch._tab.loc(), batch._tab.vtable());
+        let field = |field| table + usize::from(vtable.get(field));
+        // The builder puts the table before what it points to.
+        let mut header = bytes.get(..table + vtable.object_inline_num_bytes()).unwrap_or_default().to_vec();
+        header.resize((header.len() + LENGTH).next_multiple_of(ALIGNMENT) - LENGTH, 0);
+        Self {
+            header,
+            wake_at: field(fb::Batch::VT_WAKE_AT),
+            slots: field(fb::Batch::VT_SLOTS),
+            payload: field(fb::Batch::VT_PAYLOAD),
+        }
+    }
+
+    /// Bytes of a whole batch, at most.
+    const fn size(&self, slots: usize, payload: usize) -> usize {
+        self.header.len() + LENGTH + payload + ALIGNMENT + LENGTH + slots * SLOT_LEN
+    }
+
+    /// Header and length of a payload, which goes behind them.
+    fn begin(&self, bytes: &mut Vec<u8>) {
+        bytes.clear();
+        bytes.extend_from_slice(&self.header);
+        bytes.extend_from_slice(&[0; LENGTH]);
+    }
+
+    /// The payload is there.
+    fn end<'a>(&self, mut bytes: Vec<u8>, slots: impl Iterator<Item = &'a [u8; SLOT_LEN]>) -> Batch {
+        let payload = self.header.len() + LENGTH;
+        let payload_len = bytes.len() - payload;
+        bytes.resize((bytes.len() + LENGTH).next_multiple_of(ALIGNMENT), 0);
+        let start = bytes.len();
+        bytes.extend(slots.flatten());
+        let slot_count = (bytes.len() - start) / SLOT_LEN;
+        put(&mut bytes, payload - LENGTH, payload_len);
+        put(&mut bytes, start - LENGTH, slot_count);
+        put(&mut bytes, self.payload, payload - LENGTH - self.payload);
+        put(&mut bytes, self.slots, start - LENGTH - self.slots);
+        let layout = Layout { wake_at: self.wake_at, slots: start, slot_count, payload, payload_len };
+        Batch { bytes, layout }
+    }
+}
+
+/// Writes a length or an offset.
+fn put(bytes: &mut [u8], at: usize, value: usize) {
+    let value = u32::try_from(value).unwrap_or(u32::MAX).to_le_bytes();
+    if let Some(to) = bytes.get_mut(at..at + LENGTH) {
+        to.copy_from_slice(&value);
+    }
+}
+
+/// Writes a batch datagram by datagram, as large as what is in it.
+#[derive(Debug, Default)]
+pub struct BatchWriter {
+    bytes: Vec<u8>,
+    slots: Vec<[u8; SLOT_LEN]>,
+}
+
+impl BatchWriter {
+    /// How many datagrams are in it.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Whether none is.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// Adds a slot of `kind` with `datagram` behind its headroom. Answers whether it is short enough,
+    /// `STRIDE - HEADROOM` bytes at most, and the batch has less than [`MAX_SLOTS`].
+    pub fn push(
+        &mut self,
+        kind: SlotKind,
+        address: SocketAddr,
+        handle: CircuitHandle,
+        datagram: &[u8],
+    ) -> bool {
+        let Some(rest) = (STRIDE - HEADROOM).checked_sub(datagram.len()) else { return false };
+        let offset = u32::try_from(self.slots.len() * STRIDE + HEADROOM);
+        let (Ok(offset), Ok(length)) = (offset, u16::try_from(datagram.len())) else { return false };
+        if self.slots.len() >= MAX_SLOTS {
+            return false;
+        }
+        if self.slots.is_empty() {
+            Frame::get().begin(&mut self.bytes);
+        }
+        let zeros = [0; STRIDE];
+        self.bytes.extend_from_slice(zeros.get(..HEADROOM).unwrap_or_default());
+        self.bytes.extend_from_slice(datagram);
+        self.bytes.extend_from_slice(zeros.get(..rest).unwrap_or_default());
+        self.slots.push(Slot { kind, detail: 0, address, handle, offset, length }.to_bytes());
+        true
+    }
+
+    /// What was pushed since the last time.
+    pub fn take(&mut self) -> Batch {
+        if self.slots.is_empty() {
+            return Batch::with_slots(0);
+        }
+        let batch = Frame::get().end(std::mem::take(&mut self.bytes), self.slots.iter());
+        self.slots.clear();
+        batch
+    }
+
+    /// Takes a batch that is not needed any more, for its memory.
+    pub fn reuse(&mut self, batch: Batch) {
+        if self.slots.is_empty() && self.bytes.capacity() < batch.bytes.capacity() {
+            self.bytes = batch.bytes;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -356,7 +466,7 @@ mod tests {
     fn slots_and_payload_are_written_in_place() {
         for count in [1, 3, 8, 9, 64, 100] {
             let mut batch = Batch::with_slots(count);
-            assert!(batch.slot_count() >= count);
+            assert_eq!(batch.slot_count(), count);
             assert!(batch.fill(count - 1, SlotKind::Received, address(), CircuitHandle(5), b"a cell"));
             batch.set_wake_at(Some(Timestamp::from_micros(99)));
             let back = Batch::from_worker(batch.into_bytes()).unwrap();
@@ -366,6 +476,28 @@ mod tests {
             assert_eq!(back.bytes_of(&slot), b"a cell");
             assert_eq!(back.wake_at(), Some(Timestamp::from_micros(99)));
         }
+    }
+
+    #[test]
+    fn what_is_written_one_by_one_is_the_batch_that_is_filled() {
+        let mut writer = BatchWriter::default();
+        assert_eq!(writer.take().as_bytes(), Batch::with_slots(0).as_bytes());
+        for count in [1, 3, 64, 2] {
+            let mut filled = Batch::with_slots(count);
+            for index in 0..count {
+                let datagram = vec![index as u8; 1350 - index];
+                let handle = CircuitHandle(index as u32);
+                assert!(filled.fill(index, SlotKind::Received, address(), handle, &datagram));
+                assert!(writer.push(SlotKind::Received, address(), handle, &datagram));
+            }
+            let written = writer.take();
+            assert_eq!(written.as_bytes(), filled.as_bytes());
+            Batch::from_worker(filled.into_bytes()).unwrap();
+            writer.reuse(written);
+        }
+        assert!(!writer.push(SlotKind::Received, address(), CircuitHandle(0), &[0; STRIDE]));
+        (0..MAX_SLOTS).for_each(|_| assert!(writer.push(SlotKind::Send, address(), CircuitHandle(0), b"x")));
+        assert!(!writer.push(SlotKind::Send, address(), CircuitHandle(0), b"x"), "it is full");
     }
 
     #[test]

@@ -3,61 +3,42 @@
 use std::net::SocketAddr;
 
 use warren_schemas::CircuitHandle;
-use warren_schemas::batch::{Batch, MAX_SLOTS, SlotKind};
+use warren_schemas::batch::{Batch, BatchWriter, MAX_SLOTS, SlotKind};
 
-/// Up to [`MAX_SLOTS`] datagrams, then one batch just large enough for them.
+/// Up to [`MAX_SLOTS`] datagrams, written straight into the batch that is handed over.
 #[derive(Default)]
-pub(crate) struct Intake {
-    bytes: Vec<u8>,
-    entries: Vec<Entry>,
-}
-
-struct Entry {
-    kind: SlotKind,
-    address: SocketAddr,
-    handle: CircuitHandle,
-    start: usize,
-    end: usize,
-}
+pub(crate) struct Intake(BatchWriter);
 
 impl Intake {
     /// How many more fit.
     pub(crate) fn room(&self) -> usize {
-        MAX_SLOTS.saturating_sub(self.entries.len())
+        MAX_SLOTS.saturating_sub(self.0.len())
     }
 
     /// Whether nothing was taken.
     pub(crate) fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.0.is_empty()
     }
 
     /// Takes a datagram from a neighbour.
     pub(crate) fn received(&mut self, address: SocketAddr, datagram: &[u8]) {
-        self.push(SlotKind::Received, address, CircuitHandle::default(), datagram);
+        self.0.push(SlotKind::Received, address, CircuitHandle::default(), datagram);
     }
 
     /// Takes an inner datagram that is to go out on a circuit.
     pub(crate) fn outgoing(&mut self, handle: CircuitHandle, datagram: &[u8]) {
         let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
-        self.push(SlotKind::Outgoing, nowhere, handle, datagram);
-    }
-
-    fn push(&mut self, kind: SlotKind, address: SocketAddr, handle: CircuitHandle, datagram: &[u8]) {
-        let start = self.bytes.len();
-        self.bytes.extend_from_slice(datagram);
-        self.entries.push(Entry { kind, address, handle, start, end: self.bytes.len() });
+        self.0.push(SlotKind::Outgoing, nowhere, handle, datagram);
     }
 
     /// Empties it into a batch.
     pub(crate) fn take(&mut self) -> Batch {
-        let mut batch = Batch::with_slots(self.entries.len());
-        for (index, entry) in self.entries.iter().enumerate() {
-            let datagram = self.bytes.get(entry.start..entry.end).unwrap_or_default();
-            batch.fill(index, entry.kind, entry.address, entry.handle, datagram);
-        }
-        self.entries.clear();
-        self.bytes.clear();
-        batch
+        self.0.take()
+    }
+
+    /// Takes the memory of an answer that was carried out.
+    pub(crate) fn reuse(&mut self, answer: Batch) {
+        self.0.reuse(answer);
     }
 }
 

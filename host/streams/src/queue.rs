@@ -46,14 +46,39 @@ impl Queue {
     /// Gives the first datagram to `take`; none when there is none.
     pub(crate) fn pop<R>(&mut self, take: impl FnOnce(Carrier, &[u8]) -> R) -> Option<R> {
         let (carrier, length) = self.entries.pop_front()?;
+        Some(self.give(length, |bytes| take(carrier, bytes)))
+    }
+
+    /// Gives the first datagrams at once, with the length of each but the last, which may be shorter: of one
+    /// circuit, at most `most` bytes. None when there is none, or the first has more.
+    pub(crate) fn pop_run<R>(
+        &mut self,
+        most: usize,
+        take: impl FnOnce(Carrier, usize, &[u8]) -> R,
+    ) -> Option<R> {
+        let (carrier, length) = *self.entries.front().filter(|(_, length)| *length <= most)?;
+        let mut total = 0;
+        while let Some((_, next)) = self
+            .entries
+            .pop_front_if(|(other, next)| *other == carrier && *next <= length && total + *next <= most)
+        {
+            total += next;
+            if next < length {
+                break;
+            }
+        }
+        Some(self.give(total, |bytes| take(carrier, length, bytes)))
+    }
+
+    fn give<R>(&mut self, length: usize, take: impl FnOnce(&[u8]) -> R) -> R {
         let end = self.head + length;
-        let answer = take(carrier, self.bytes.get(self.head..end).unwrap_or_default());
+        let answer = take(self.bytes.get(self.head..end).unwrap_or_default());
         self.head = end;
         if self.entries.is_empty() {
             self.bytes.clear();
             self.head = 0;
         }
-        Some(answer)
+        answer
     }
 }
 
@@ -90,6 +115,25 @@ mod tests {
             got.push(one);
         }
         assert_eq!(got, sent);
+    }
+
+    #[test]
+    fn a_run_is_of_one_circuit_and_one_length() {
+        let mut queue = Queue::with_limit(1000);
+        let pushed: [(u32, &[u8]); 7] =
+            [(1, b"abc"), (1, b"def"), (1, b"g"), (1, b"hij"), (2, b"klm"), (2, b"nop"), (2, b"qrst")];
+        pushed.iter().for_each(|(circuit, bytes)| assert!(queue.push(carrier(*circuit), bytes)));
+        let mut runs = Vec::new();
+        while let Some(run) = queue.pop_run(7, |from, stride, bytes| (from.circuit.0, stride, bytes.to_vec()))
+        {
+            runs.push(run);
+        }
+        let expected: [(u32, usize, &[u8]); 4] =
+            [(1, 3, b"abcdefg"), (1, 3, b"hij"), (2, 3, b"klmnop"), (2, 4, b"qrst")];
+        assert_eq!(runs, expected.map(|(circuit, stride, bytes)| (circuit, stride, bytes.to_vec())));
+        queue.push(carrier(1), b"too long");
+        assert_eq!(queue.pop_run(7, |_, _, _| ()), None);
+        assert_eq!(queue.pop(|_, bytes| bytes.len()), Some(8));
     }
 
     #[test]

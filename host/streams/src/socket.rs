@@ -25,6 +25,8 @@ use crate::settings::MTU;
 
 /// Datagrams of one transmit (quinn's own limit, MAX_TRANSMIT_SEGMENTS).
 const SEGMENTS: usize = 10;
+/// Datagrams that quinn is given at once. It has 32 buffers of so many, which are touched as they fill.
+const RECEIVED: usize = 16;
 /// Bytes of the connection ids, of originators and of last hops.
 const ID_LEN: usize = 8;
 /// A prefix of our own out of fd00::/8 (RFC 4193); never on any wire.
@@ -168,6 +170,10 @@ impl AsyncUdpSocket for ClientSocket {
         SEGMENTS
     }
 
+    fn max_receive_segments(&self) -> usize {
+        RECEIVED
+    }
+
     fn may_fragment(&self) -> bool {
         false
     }
@@ -204,6 +210,10 @@ impl AsyncUdpSocket for ServerSocket {
         SEGMENTS
     }
 
+    fn max_receive_segments(&self) -> usize {
+        RECEIVED
+    }
+
     fn may_fragment(&self) -> bool {
         false
     }
@@ -218,21 +228,23 @@ struct Filler<'a, 'b> {
 }
 
 impl Filler<'_, '_> {
-    /// Takes one datagram; false when no buffer is left.
+    /// Takes a run of datagrams; false when no buffer is left. One that fits no buffer is lost: the port
+    /// takes none that long.
     fn take(&mut self, queue: &mut Queue) -> bool {
         let index = self.filled;
         let (Some(buffer), Some(meta)) = (self.buffers.get_mut(index), self.metas.get_mut(index)) else {
             return false;
         };
-        let taken = queue.pop(|carrier, datagram| {
-            let room = buffer.get_mut(..datagram.len())?;
-            room.copy_from_slice(datagram);
-            let (len, addr) = (datagram.len(), (self.address)(carrier));
-            *meta = RecvMeta { addr, len, stride: len, ecn: None, dst_ip: None };
-            Some(())
+        let taken = queue.pop_run(buffer.len(), |carrier, stride, bytes| {
+            if let Some(room) = buffer.get_mut(..bytes.len()) {
+                room.copy_from_slice(bytes);
+            }
+            let (len, addr) = (bytes.len(), (self.address)(carrier));
+            *meta = RecvMeta { addr, len, stride, ecn: None, dst_ip: None };
         });
-        if taken.flatten().is_some() {
-            self.filled += 1;
+        match taken {
+            Some(()) => self.filled += 1,
+            None => drop(queue.pop(|_, _| ())),
         }
         true
     }

@@ -86,6 +86,7 @@ impl WorkerLoop {
                 _ => {}
             }
         }
+        self.intake.reuse(batch);
     }
 
     /// Gives a QUIC datagram to the thread that holds its connection: nearly always this one, another
