@@ -166,7 +166,7 @@ fn a_replacement_gets_the_last_configuration_that_was_taken() {
     seat.configure(at(0), vec![1; 9]).unwrap();
     let lost = seat.configure(at(0), b"c".to_vec()).unwrap_err();
     assert!(matches!(lost, ReconfigureError::Lost(Lost { fault: Some(_), .. })));
-    assert_eq!(seat.control(at(0), b"").unwrap().slot_count(), 64, "the replacement has nine bytes");
+    assert_eq!(seat.control(at(0), b"").unwrap().slot_count(), 9, "the replacement has nine bytes");
 }
 
 #[test]
