@@ -1,6 +1,7 @@
 //! `bench`: measurements. Figures go into docs/benchmarks.md by hand, with command and machine.
 
 mod crypto;
+mod peers;
 mod start;
 mod swap;
 mod workers;
@@ -29,6 +30,8 @@ pub(crate) struct Bench {
 enum Job {
     /// HTTP over SOCKS through 0 to 3 hops, one download and four at once.
     Path(Path),
+    /// Warren, C tor and IPv8, those that are installed: the same work over 3 hops in one run.
+    Peers(peers::Peers),
     /// How soon a node has a circuit, and what an idle node keeps in memory.
     Start(start::Start),
     /// Sealing and X25519 inside Wasm, against native code and `ring`.
@@ -81,6 +84,7 @@ struct Row {
 pub(crate) fn run(bench: &Bench) -> anyhow::Result<ExitCode> {
     match &bench.job {
         Job::Path(job) => run_path(job),
+        Job::Peers(job) => peers::run(job),
         Job::Crypto(job) => crypto::run(job),
         Job::Start(job) => start::run(job),
         Job::Workers(job) => workers::run(job),

@@ -38,31 +38,42 @@ pub(crate) fn run(setup: &Setup) -> anyhow::Result<()> {
 
 /// A Python that has [`WHEELS`], installed into the cache if need be.
 pub(crate) fn python() -> anyhow::Result<PathBuf> {
-    let folder = cache_dir()?.join("py");
-    let python = folder.join("bin/python3");
-    if has_wheels(&folder) {
+    install("py", &WHEELS)
+}
+
+/// A Python that has `wheels`, in a folder of the cache that is called `name`; none when it was not installed.
+pub(crate) fn installed(name: &str, wheels: &[&str]) -> anyhow::Result<Option<PathBuf>> {
+    let folder = cache_dir()?.join(name);
+    Ok(has_wheels(&folder, wheels).then(|| folder.join("bin/python3")))
+}
+
+/// The same, installed from PyPI if need be.
+pub(crate) fn install(name: &str, wheels: &[&str]) -> anyhow::Result<PathBuf> {
+    if let Some(python) = installed(name, wheels)? {
         return Ok(python);
     }
-    eprintln!("installing {} into {}", WHEELS.join(" and "), folder.display());
+    let (folder, wanted) = (cache_dir()?.join(name), wheels.join(" "));
+    let python = folder.join("bin/python3");
+    eprintln!("installing {wanted} into {}", folder.display());
     if !python.exists() {
         make_environment(&folder)?;
     }
     let mut pip = Command::new(&python);
-    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(WHEELS);
-    succeed(pip).with_context(|| format!("pip cannot install {}", WHEELS.join(" ")))?;
-    if !has_wheels(&folder) {
-        bail!("pip said that it installed {}, but they are not in {}", WHEELS.join(" "), folder.display());
+    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(wheels);
+    succeed(pip).with_context(|| format!("pip cannot install {wanted}"))?;
+    if !has_wheels(&folder, wheels) {
+        bail!("pip said that it installed {wanted}, but they are not in {}", folder.display());
     }
     Ok(python)
 }
 
 /// Asks the folder, not Python: it is asked often.
-fn has_wheels(folder: &Path) -> bool {
+fn has_wheels(folder: &Path, wheels: &[&str]) -> bool {
     let versions = fs::read_dir(folder.join("lib")).into_iter().flatten().flatten();
     let mut packages = versions.map(|version| version.path().join("site-packages"));
-    packages.any(|packages| {
-        WHEELS.iter().all(|wheel| packages.join(format!("{}.dist-info", wheel.replace("==", "-"))).exists())
-    })
+    // The binary distribution format: `-` of a name becomes `_`, then `-` and the version.
+    let info = |wheel: &str| format!("{}.dist-info", wheel.replace('-', "_").replace("==", "-"));
+    packages.any(|packages| wheels.iter().all(|wheel| packages.join(info(wheel)).exists()))
 }
 
 fn make_environment(folder: &Path) -> anyhow::Result<()> {

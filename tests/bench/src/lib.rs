@@ -9,8 +9,10 @@
 pub mod content;
 pub mod cpu;
 pub mod crowd;
+pub mod curl;
 pub mod fetch;
 pub mod network;
+pub mod peers;
 pub mod process;
 pub mod web;
 
