@@ -1,7 +1,11 @@
 //! `bench`: measurements. Figures go into docs/benchmarks.md by hand, with command and machine.
 
+mod all;
 mod crypto;
+mod docs;
+mod machine;
 mod peers;
+mod plot;
 mod start;
 mod swap;
 mod workers;
@@ -38,8 +42,14 @@ enum Job {
     Crypto(crypto::Crypto),
     /// Workers alone: what they cost to make, to keep and to cross into, and the sandbox's tax.
     Workers(workers::Workers),
+    /// A batch's way into a worker and back, by its size.
+    Boundary(workers::Boundary),
+    /// What a datagram costs: a call each, against batches with segmentation offload.
+    Udp(workers::Udp),
     /// Modules exchanged under a running download, with idle circuits in every relay's worker.
     Swap(swap::Swap),
+    /// Every measurement in turn, and one file of what came out.
+    All(all::All),
 }
 
 #[derive(Args)]
@@ -88,8 +98,17 @@ pub(crate) fn run(bench: &Bench) -> anyhow::Result<ExitCode> {
         Job::Crypto(job) => crypto::run(job),
         Job::Start(job) => start::run(job),
         Job::Workers(job) => workers::run(job),
+        Job::Boundary(job) => workers::run_boundary(job),
+        Job::Udp(job) => workers::run_udp(job),
         Job::Swap(job) => swap::run(job),
+        Job::All(job) => all::run(job, &names()),
     }
+}
+
+/// What every measurement is called.
+fn names() -> Vec<String> {
+    let all = Job::augment_subcommands(clap::Command::new("bench"));
+    all.get_subcommands().map(|job| job.get_name().to_owned()).collect()
 }
 
 fn run_path(job: &Path) -> anyhow::Result<ExitCode> {

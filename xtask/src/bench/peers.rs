@@ -8,11 +8,13 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 use warren_bench::peers::{self, HOPS, Ipv8, Ipv8Program, MAX_PARALLEL, Row, System, Tor, Warren};
 
+use super::machine::Machine;
 use crate::interrupt;
 use crate::network::{self, Size};
 use crate::plugins::workspace;
 use crate::setup;
 
+mod page;
 mod ratios;
 
 use ratios::Ratios;
@@ -43,6 +45,9 @@ pub(super) struct Peers {
     /// it would start a node of the public network.
     #[arg(long)]
     install: bool,
+    /// Write the table and the plots into docs/benchmarks.md and docs/plots.
+    #[arg(long)]
+    write_docs: bool,
     /// End with one line of JSON.
     #[arg(long)]
     json: bool,
@@ -63,8 +68,13 @@ struct Report {
 
 /// Runs the job.
 pub(super) fn run(job: &Peers) -> anyhow::Result<ExitCode> {
+    let machine = Machine::here()?;
     let report = measure(job)?;
     show(&report);
+    if job.write_docs {
+        let command = format!("cargo xtask bench peers --size {} --runs {}", job.size, job.runs);
+        page::write(&report, &machine, &command)?;
+    }
     if job.json {
         println!("{}", serde_json::to_string(&report)?);
     }

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
+use serde::Serialize;
 use warren_bench::Stopwatch;
 use warren_sandbox::{Sandbox, Settings};
 use warren_schemas::Timestamp;
 use warren_schemas::batch::{Batch, MAX_SLOTS};
+use warren_schemas::cell::MAX_DATAGRAM;
 use warren_workers::{Seat, WorkerFactory};
 
 use crate::component;
@@ -87,25 +89,47 @@ fn swap(factory: &Arc<dyn WorkerFactory>) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A call with so many cells in its batch, whose worker does nothing; medians.
+#[derive(Serialize)]
+pub(crate) struct Crossing {
+    pub(crate) cells: usize,
+    pub(crate) call_us: f64,
+    /// Of full cells.
+    pub(crate) cpu_s_per_gb: f64,
+}
+
 /// Median micros of a call with a full batch whose worker does nothing.
 pub(crate) fn boundary() -> anyhow::Result<f64> {
+    Ok(crossings(&[MAX_SLOTS])?.first().context("nothing was measured")?.call_us)
+}
+
+/// Each size in every round, one after the other.
+pub(crate) fn crossings(sizes: &[usize]) -> anyhow::Result<Vec<Crossing>> {
     const CALLS: u32 = 2000;
+    const ROUNDS: usize = 25;
     let sandbox = Sandbox::new(Settings::default())?;
     let factory = sandbox.load("rogue", &component("rogue")?)?;
     let mut worker = factory.spawn(Box::new(Host::new(1)))?;
     worker.configure(START, &[ECHO])?;
-    let mut batch = Batch::with_slots(MAX_SLOTS);
-    let mut rounds = Vec::new();
-    for _ in 0..25 {
-        let watch = Stopwatch::start();
-        for _ in 0..CALLS {
-            batch = black_box(worker.data(START, batch)?);
+    let mut times = vec![Vec::new(); sizes.len()];
+    for _ in 0..ROUNDS {
+        for (cells, times) in sizes.iter().zip(&mut times) {
+            let mut batch = Batch::with_slots(*cells);
+            let watch = Stopwatch::start();
+            for _ in 0..CALLS {
+                batch = black_box(worker.data(START, batch)?);
+            }
+            times.push(micros(watch) / f64::from(CALLS));
         }
-        rounds.push(micros(watch) / f64::from(CALLS));
     }
-    let each = median(rounds);
-    say("call with 64 slots", each);
-    Ok(each)
+    let crossing = |(cells, times): (&usize, Vec<f64>)| {
+        let call_us = median(times);
+        say(&format!("call with {cells} slots"), call_us);
+        let gb = (cells * MAX_DATAGRAM) as f64 / 1e9;
+        let rounded = |value: f64| (value * 1000.0).round() / 1000.0;
+        Crossing { cells: *cells, call_us: rounded(call_us), cpu_s_per_gb: rounded(call_us / 1e6 / gb) }
+    };
+    Ok(sizes.iter().zip(times).map(crossing).collect())
 }
 
 /// Median milliseconds from a trap to the next worker's answer.

@@ -1,6 +1,6 @@
-//! What workers cost without a network around them. `cargo xtask bench workers` runs it with
-//! WARREN_PLUGINS set; arguments: `--count` and how many live at once, and `--json` for a last line of
-//! JSON. Other work on the machine shows in every wall time here: medians, and for two threads the best.
+//! What workers cost without a network around them. `cargo xtask bench workers` and `cargo xtask bench boundary` run
+//! it with WARREN_PLUGINS set; arguments: `--count` and how many live at once, `--boundary` for calls only, and
+//! `--json` for a last line of JSON. Other work on the machine shows in every wall time here: medians, and for two threads the best.
 
 mod cost;
 mod crowd;
@@ -12,12 +12,22 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use serde::Serialize;
+use warren_schemas::batch::MAX_SLOTS;
 
 #[derive(Serialize)]
 struct Tax {
     cpu_s_per_gb_wasm: f64,
     cpu_s_per_gb_native: f64,
     ratio: f64,
+}
+
+/// Calls with batches of several sizes, and nothing else.
+#[derive(Serialize)]
+struct Boundary {
+    rows: Vec<cost::Crossing>,
+    /// A straight line through the smallest and the largest batch: a call with nothing in it, and each cell more.
+    call_us: f64,
+    cell_ns: f64,
 }
 
 #[derive(Serialize)]
@@ -48,20 +58,35 @@ fn component(name: &str) -> anyhow::Result<Vec<u8>> {
 }
 
 fn main() -> anyhow::Result<()> {
-    let (mut json, mut count) = (false, 4000);
+    let (mut json, mut boundary, mut count) = (false, false, 4000);
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--json" => json = true,
+            "--boundary" => boundary = true,
             "--count" => count = arguments.next().context("--count needs a number")?.parse()?,
             other => bail!("what is {other}?"),
         }
     }
-    let report = measure(count)?;
+    let report =
+        if boundary { serde_json::to_string(&cross()?)? } else { serde_json::to_string(&measure(count)?)? };
     if json {
-        println!("{}", serde_json::to_string(&report)?);
+        println!("{report}");
     }
     Ok(())
+}
+
+fn cross() -> anyhow::Result<Boundary> {
+    let rows = cost::crossings(&[1, 8, 16, 32, MAX_SLOTS])?;
+    let (first, last) = rows.first().zip(rows.last()).context("nothing was measured")?;
+    let each = (last.call_us - first.call_us) / (last.cells - first.cells) as f64;
+    let call = first.call_us - each * first.cells as f64;
+    println!("{:<34} {call:>10.3} us, and {:.1} ns a cell", "call with nothing in it", each * 1000.0);
+    Ok(Boundary { call_us: rounded(call), cell_ns: rounded(each * 1000.0), rows })
+}
+
+fn rounded(value: f64) -> f64 {
+    (value * 1000.0).round() / 1000.0
 }
 
 fn measure(count: u32) -> anyhow::Result<Report> {
@@ -73,7 +98,6 @@ fn measure(count: u32) -> anyhow::Result<Report> {
     let relay = relay::Prepared::new()?;
     let tax = replay::tax(&relay)?;
     let scaling = replay::scaling(&relay)?;
-    let rounded = |value: f64| (value * 1000.0).round() / 1000.0;
     Ok(Report {
         instantiate_us: rounded(tunnel.spawn_us),
         configured_us: rounded(tunnel.configured_us),

@@ -58,19 +58,8 @@ impl Pull {
 
     /// The next request to send, as first number and count.
     pub(super) fn poll_request(&mut self, now: Duration) -> Option<(u32, u16)> {
-        while let Some(oldest) = self.asked.front().copied() {
-            let missing = (oldest.first..).take(oldest.count.into()).find(|index| !self.has(*index));
-            let Some(first) = missing else {
-                self.asked.pop_front();
-                continue;
-            };
-            if now.saturating_sub(oldest.at) < RETRY {
-                break;
-            }
-            self.asked.pop_front();
-            let count = oldest.count - u16::try_from(first - oldest.first).unwrap_or_default();
-            self.asked.push_back(Asked { first, count, at: now });
-            return Some((first, count));
+        if let Some(again) = self.poll_again(now) {
+            return Some(again);
         }
         let left = self.got.len() - self.next as usize;
         let count = left.min(WINDOW - self.on_the_way.min(WINDOW)).min(MAX_BURST.into());
@@ -84,8 +73,25 @@ impl Pull {
         Some((asked.first, asked.count))
     }
 
-    fn has(&self, index: u32) -> bool {
-        self.got.get(index as usize).copied().unwrap_or(true)
+    /// What of the oldest request is missing and overdue: the first run of it.
+    fn poll_again(&mut self, now: Duration) -> Option<(u32, u16)> {
+        while let Some(oldest) = self.asked.front_mut() {
+            let end = oldest.first + u32::from(oldest.count);
+            let is_missing = |index: &u32| self.got.get(*index as usize) == Some(&false);
+            let Some(first) = (oldest.first..end).find(is_missing) else {
+                self.asked.pop_front();
+                continue;
+            };
+            if now.saturating_sub(oldest.at) < RETRY {
+                return None;
+            }
+            let after = (first..end).find(|index| !is_missing(index)).unwrap_or(end);
+            let count = u16::try_from(after - first).ok()?;
+            *oldest = Asked { first: after, count: u16::try_from(end - after).ok()?, at: oldest.at };
+            self.asked.push_back(Asked { first, count, at: now });
+            return Some((first, count));
+        }
+        None
     }
 }
 
