@@ -51,6 +51,8 @@ pub struct Settings {
     /// Datagrams that may arrive before they are acknowledged (draft-ietf-quic-ack-frequency):
     /// an acknowledgement costs every hop as much work as a cell of data.
     pub ack_threshold: u32,
+    /// How long an acknowledgement may wait for that many: what a small window waits for.
+    pub ack_delay: Duration,
     /// Streams of one connection at a time.
     pub streams: u32,
     /// Associations of one connection at a time.
@@ -87,7 +89,8 @@ impl Default for Settings {
             last_hop_send_window: 2 << 20,
             last_hop_send_total: 512 << 20,
             initial_window: 64 * u64::from(MTU),
-            ack_threshold: 8,
+            ack_threshold: 24,
+            ack_delay: Duration::from_millis(10),
             streams: 1024,
             associations: 64,
             connections: 4096,
@@ -124,7 +127,7 @@ impl Settings {
         let mut congestion = CubicConfig::default();
         congestion.initial_window(self.initial_window);
         let mut acks = AckFrequencyConfig::default();
-        acks.ack_eliciting_threshold(VarInt::from_u32(self.ack_threshold));
+        acks.ack_eliciting_threshold(VarInt::from_u32(self.ack_threshold)).max_ack_delay(Some(self.ack_delay));
         let mut transport = TransportConfig::default();
         transport
             .initial_mtu(MTU)
