@@ -41,6 +41,12 @@ pub(super) struct Peers {
     /// Measure everything so often, the systems by turns, and report medians.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=99))]
     runs: u8,
+    /// A line of every tor's configuration, such as "ConfluxEnabled 0"; may be repeated.
+    #[arg(long, value_name = "LINE")]
+    torrc: Vec<String>,
+    /// Datagrams of each download that are on their way at once through IPv8.
+    #[arg(long, default_value_t = 64, value_name = "DATAGRAMS", value_parser = clap::value_parser!(u16).range(16..=4096))]
+    ipv8_window: u16,
     /// Install IPv8 from PyPI into a folder of its own in the user's cache. tor is never installed: a package of
     /// it would start a node of the public network.
     #[arg(long)]
@@ -114,13 +120,13 @@ fn start(job: &Peers) -> anyhow::Result<Vec<Box<dyn System>>> {
     if job.only.contains(&Peer::Tor) {
         if peers::tor_programs().is_some() {
             eprintln!("starting a private tor network: half a minute");
-            systems.push(Box::new(Tor::start(size, &interrupt::go_on)?));
+            systems.push(Box::new(Tor::start(size, &job.torrc, &interrupt::go_on)?));
         } else {
             println!("tor is not installed: left out (Debian: apt-get install tor)");
         }
     }
     if job.only.contains(&Peer::Ipv8Rust) {
-        match ipv8(job.install)? {
+        match ipv8(job)? {
             Some(program) => {
                 eprintln!("starting an IPv8 community");
                 systems.push(Box::new(Ipv8::start(size, &program, &interrupt::go_on)?));
@@ -132,11 +138,11 @@ fn start(job: &Peers) -> anyhow::Result<Vec<Box<dyn System>>> {
     Ok(systems)
 }
 
-fn ipv8(install: bool) -> anyhow::Result<Option<Ipv8Program>> {
+fn ipv8(job: &Peers) -> anyhow::Result<Option<Ipv8Program>> {
     let python =
-        if install { Some(setup::install("ipv8", &IPV8)?) } else { setup::installed("ipv8", &IPV8)? };
+        if job.install { Some(setup::install("ipv8", &IPV8)?) } else { setup::installed("ipv8", &IPV8)? };
     let script = workspace().join("tests/bench/peers/ipv8_node.py");
-    Ok(python.map(|python| Ipv8Program { python, script }))
+    Ok(python.map(|python| Ipv8Program { python, script, window: job.ipv8_window }))
 }
 
 fn line(row: &Row) -> String {

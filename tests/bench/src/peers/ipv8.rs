@@ -40,6 +40,9 @@ pub struct Program {
     pub python: PathBuf,
     /// `tests/bench/peers/ipv8_node.py`.
     pub script: PathBuf,
+    /// Datagrams of a download that are on their way at once. A socket's buffer of Linux' default size holds about
+    /// 90, and there is one at every hop; more get lost.
+    pub window: u16,
 }
 
 /// One download's way: an association with a circuit of its own, and a source behind the exit.
@@ -52,6 +55,7 @@ struct Way {
 pub struct Ipv8 {
     nodes: Vec<Node>,
     ways: Vec<Way>,
+    window: u16,
     _dir: tempfile::TempDir,
 }
 
@@ -85,7 +89,7 @@ impl Ipv8 {
         })?;
         let way = |_| Ok(Way { association: Association::open(socks)?, source: Source::start()? });
         let ways = (0..MAX_PARALLEL).map(way).collect::<anyhow::Result<_>>()?;
-        Ok(Self { nodes, ways, _dir: dir })
+        Ok(Self { nodes, ways, window: program.window, _dir: dir })
     }
 }
 
@@ -154,10 +158,11 @@ impl System for Ipv8 {
 
     fn download(&mut self, parallel: u8, bytes: u64, go_on: GoOn<'_>) -> anyhow::Result<Moved> {
         let stopped = std::sync::atomic::AtomicBool::new(false);
+        let window = usize::from(self.window);
         let may = || !stopped.load(std::sync::atomic::Ordering::Relaxed);
         let ways = self.ways.iter_mut().take(parallel.into());
         let outcomes: anyhow::Result<Vec<Moved>> = std::thread::scope(|scope| {
-            let running: Vec<_> = ways.map(|way| scope.spawn(|| way.download(bytes, &may))).collect();
+            let running: Vec<_> = ways.map(|way| scope.spawn(|| way.download(bytes, window, &may))).collect();
             while running.iter().any(|one| !one.is_finished()) {
                 if !go_on() {
                     stopped.store(true, std::sync::atomic::Ordering::Relaxed);
@@ -175,9 +180,9 @@ impl System for Ipv8 {
 }
 
 impl Way {
-    fn download(&mut self, bytes: u64, go_on: &dyn Fn() -> bool) -> anyhow::Result<Moved> {
+    fn download(&mut self, bytes: u64, window: usize, go_on: &dyn Fn() -> bool) -> anyhow::Result<Moved> {
         self.association.set_patience(LOOK)?;
-        let (clock, mut pull) = (Stopwatch::start(), Pull::new(bytes));
+        let (clock, mut pull) = (Stopwatch::start(), Pull::new(bytes, window));
         let (mut first_byte, mut progress, mut received) = (None, Duration::ZERO, 0);
         while !pull.is_done() {
             let now = clock.elapsed();

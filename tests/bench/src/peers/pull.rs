@@ -5,9 +5,6 @@ use std::time::Duration;
 
 use super::source::{CONTENT, MAX_BURST, number};
 
-/// Datagrams on their way at once. A socket's buffer of Linux' default size holds about 90 of them, and there is
-/// one at every hop; more only get lost.
-const WINDOW: usize = 64;
 /// How long until a request is made again: many times the round trip on one machine.
 const RETRY: Duration = Duration::from_millis(100);
 
@@ -25,15 +22,16 @@ pub(super) struct Pull {
     left: usize,
     next: u32,
     on_the_way: usize,
-    /// Oldest first; at most one for each datagram of [`WINDOW`].
+    window: usize,
+    /// Oldest first; at most one for each datagram of the window.
     asked: VecDeque<Asked>,
 }
 
 impl Pull {
-    /// A download of `bytes` bytes, rounded up to whole datagrams.
-    pub(super) fn new(bytes: u64) -> Self {
+    /// A download of `bytes` bytes, rounded up to whole datagrams, of which at most `window` are on their way at once.
+    pub(super) fn new(bytes: u64, window: usize) -> Self {
         let count = usize::try_from(bytes.div_ceil(CONTENT as u64)).unwrap_or(usize::MAX);
-        Self { got: vec![false; count], left: count, next: 0, on_the_way: 0, asked: VecDeque::new() }
+        Self { got: vec![false; count], left: count, next: 0, on_the_way: 0, window, asked: VecDeque::new() }
     }
 
     /// Whether everything came.
@@ -62,7 +60,7 @@ impl Pull {
             return Some(again);
         }
         let left = self.got.len() - self.next as usize;
-        let count = left.min(WINDOW - self.on_the_way.min(WINDOW)).min(MAX_BURST.into());
+        let count = left.min(self.window.saturating_sub(self.on_the_way)).min(MAX_BURST.into());
         if count < usize::from(MAX_BURST).min(left.max(1)) {
             return None;
         }
@@ -110,7 +108,7 @@ mod tests {
 
     #[test]
     fn never_more_than_the_window_is_on_its_way() {
-        let mut pull = Pull::new(1000 * CONTENT as u64);
+        let mut pull = Pull::new(1000 * CONTENT as u64, 64);
         let now = Duration::ZERO;
         assert_eq!(ask_all(&mut pull, now), (0..64).collect::<Vec<_>>());
         for index in 0..15 {
@@ -123,7 +121,7 @@ mod tests {
 
     #[test]
     fn what_is_lost_is_asked_for_again_until_all_is_there() {
-        let mut pull = Pull::new(333 * CONTENT as u64 - 1);
+        let mut pull = Pull::new(333 * CONTENT as u64 - 1, 64);
         let (mut now, mut turn, mut asked) = (Duration::ZERO, 0, 0);
         while !pull.is_done() {
             for index in ask_all(&mut pull, now) {

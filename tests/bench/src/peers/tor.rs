@@ -53,14 +53,15 @@ pub struct Tor {
 }
 
 impl Tor {
-    /// Starts a network and waits until its client has built a circuit.
+    /// Starts a network and waits until its client has built a circuit. `lines` come on top of every node's
+    /// configuration.
     ///
     /// # Errors
     /// When it does not come up; the end of a log is in the error.
-    pub fn start(size: Size, go_on: GoOn<'_>) -> anyhow::Result<Self> {
+    pub fn start(size: Size, lines: &[String], go_on: GoOn<'_>) -> anyhow::Result<Self> {
         let (tor, gencert) = programs().context("tor is not installed")?;
         let dir = tempfile::Builder::new().prefix("warren-tor-").tempdir()?;
-        let authority = Authority::make(dir.path(), &tor, &gencert)?;
+        let authority = Authority::make(dir.path(), &tor, &gencert, lines)?;
         let socks = torrc::free([127, 0, 0, 1])?;
         let mut network = Self { socks, running: Vec::new(), server: WebServer::start()?, downloads: 0, dir };
         network.run(&tor, &Node::authority(&authority), &authority)?;

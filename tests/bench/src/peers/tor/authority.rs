@@ -16,11 +16,12 @@ pub(super) struct Authority {
     pub(super) dir: SocketAddr,
     v3_identity: String,
     fingerprint: String,
+    more: String,
 }
 
 impl Authority {
-    /// Makes its keys in `dir/authority`.
-    pub(super) fn make(dir: &Path, tor: &Path, gencert: &Path) -> anyhow::Result<Self> {
+    /// Makes its keys in `dir/authority`. `lines` are for everybody's configuration.
+    pub(super) fn make(dir: &Path, tor: &Path, gencert: &Path, lines: &[String]) -> anyhow::Result<Self> {
         let (or, port) = (free(relay_address(1))?, free(relay_address(1))?);
         let data = dir.join("authority");
         let keys = data.join("keys");
@@ -29,13 +30,19 @@ impl Authority {
         make_certificate(gencert, &keys, port)?;
         let certificate = fs::read_to_string(keys.join("authority_certificate"))?;
         let v3_identity = field(&certificate, "fingerprint ").context("a certificate without fingerprint")?;
-        Ok(Self { or, dir: port, v3_identity, fingerprint: make_fingerprint(tor, &data)? })
+        Ok(Self {
+            or,
+            dir: port,
+            v3_identity,
+            fingerprint: make_fingerprint(tor, &data)?,
+            more: lines.join("\n"),
+        })
     }
 
-    /// The line of everybody's configuration that names it.
-    pub(super) fn line(&self) -> String {
-        let (or, v3) = (self.or.port(), &self.v3_identity);
-        format!("DirAuthority authority orport={or} no-v2 v3ident={v3} {} {}", self.dir, self.fingerprint)
+    /// The line of everybody's configuration that names it, and what else was asked for.
+    pub(super) fn lines(&self) -> String {
+        let (or, v3, print, more) = (self.or.port(), &self.v3_identity, &self.fingerprint, &self.more);
+        format!("DirAuthority authority orport={or} no-v2 v3ident={v3} {} {print}\n{more}", self.dir)
     }
 }
 

@@ -102,7 +102,7 @@ impl Node {
         let (torrc, own) = (folder.join("torrc"), &self.own);
         let text = format!(
             "{COMMON}{}\nDataDirectory {folder_name}\nNickname {name}\nLog notice file {folder_name}/log\n{own}",
-            authority.line()
+            authority.lines()
         );
         fs::write(&torrc, text).with_context(|| format!("cannot write {}", torrc.display()))?;
         Ok(torrc)
