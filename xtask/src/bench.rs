@@ -3,9 +3,11 @@
 mod all;
 mod crypto;
 mod docs;
+mod latency;
 mod machine;
 mod peers;
 mod plot;
+mod scale;
 mod start;
 mod swap;
 mod workers;
@@ -48,6 +50,12 @@ enum Job {
     Udp(workers::Udp),
     /// Modules exchanged under a running download, with idle circuits in every relay's worker.
     Swap(swap::Swap),
+    /// A lone cell's way through one relay, against the same datagram through a bare UDP process.
+    Latency(latency::Latency),
+    /// Whether circuits and streams make a gigabyte dearer, and the memory of an idle circuit.
+    Scale(scale::Scale),
+    #[command(hide = true)]
+    Forward(latency::Forward),
     /// Every measurement in turn, and one file of what came out.
     All(all::All),
 }
@@ -102,13 +110,16 @@ pub(crate) fn run(bench: &Bench) -> anyhow::Result<ExitCode> {
         Job::Udp(job) => workers::run_udp(job),
         Job::Swap(job) => swap::run(job),
         Job::All(job) => all::run(job, &names()),
+        Job::Latency(job) => latency::run(job),
+        Job::Scale(job) => scale::run(job),
+        Job::Forward(job) => latency::forward(job),
     }
 }
 
 /// What every measurement is called.
 fn names() -> Vec<String> {
     let all = Job::augment_subcommands(clap::Command::new("bench"));
-    all.get_subcommands().map(|job| job.get_name().to_owned()).collect()
+    all.get_subcommands().filter(|job| !job.is_hide_set()).map(|job| job.get_name().to_owned()).collect()
 }
 
 fn run_path(job: &Path) -> anyhow::Result<ExitCode> {

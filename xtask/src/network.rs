@@ -21,7 +21,8 @@ pub(crate) struct Size {
     pub(crate) set: Vec<(String, String)>,
 }
 
-fn setting(text: &str) -> Result<(String, String), String> {
+/// Reads SECTION.KEY=VALUE.
+pub(crate) fn setting(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if key.contains('.') => Ok((key.to_owned(), value.to_owned())),
         _ => Err("expected SECTION.KEY=VALUE, such as workers.mode=native".to_owned()),

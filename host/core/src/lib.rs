@@ -69,6 +69,8 @@ pub struct CoreConfig {
     pub listen: SocketAddr,
     /// Addresses to put into the descriptor; empty takes the bound one.
     pub advertise: Vec<SocketAddr>,
+    /// Whether the kernel is asked to give each datagram to its worker's socket.
+    pub steering: bool,
     /// Workers that run at least, and at first; 0 is taken as 1.
     pub min_workers: u8,
     /// Workers that may run; at most 127 do. Less than `min_workers` is taken as that.
@@ -145,7 +147,7 @@ pub struct Core {
 pub fn start(config: CoreConfig, clock: Arc<dyn Clock>) -> Result<Core, Error> {
     let span = Span::new(config.min_workers, config.max_workers.max(config.min_workers));
     let workers = span.threads();
-    let sockets = warren_net::bind_group(config.listen, workers)?;
+    let sockets = warren_net::bind_group(config.listen, workers, config.steering)?;
     let address = sockets.first().map_or(config.listen, warren_net::Bound::local_addr);
     let own = if config.advertise.is_empty() { vec![address] } else { config.advertise.clone() };
     let suites = Arc::new(Suites::new(config.rules.suites.clone()));

@@ -27,12 +27,12 @@ pub struct Bound {
 
 /// Binds one socket for each of `workers` threads to the same address; port 0 is chosen once.
 ///
-/// With more than one, the kernel is asked to steer datagrams to the worker that their link id
-/// names, worker 0 being the first socket; where it cannot, it spreads them by address.
+/// With more than one and `steering`, the kernel is asked to steer datagrams to the worker that their link
+/// id names, worker 0 being the first socket; where it cannot, it spreads them by address.
 ///
 /// # Errors
 /// As [`Bound::bind`]; a port that other sockets share is in use as well.
-pub fn bind_group(address: SocketAddr, workers: u8) -> Result<Vec<Bound>, Error> {
+pub fn bind_group(address: SocketAddr, workers: u8, steering: bool) -> Result<Vec<Bound>, Error> {
     if workers <= 1 {
         return Ok(vec![Bound::bind(address, false)?]);
     }
@@ -46,7 +46,7 @@ pub fn bind_group(address: SocketAddr, workers: u8) -> Result<Vec<Bound>, Error>
     for _ in 1..workers {
         group.push(Bound::bind(address, true)?);
     }
-    if let Some(first) = group.first() {
+    if let Some(first) = group.first().filter(|_| steering) {
         // Where the kernel cannot steer, core hands over what reaches the wrong worker.
         drop(steer::by_worker(&first.io));
     }

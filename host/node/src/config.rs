@@ -33,6 +33,7 @@ pub struct Node {
 pub struct Tunnel {
     pub listen: SocketAddr,
     pub advertise: Vec<SocketAddr>,
+    pub steering: bool,
 }
 
 /// `[overlay]`

@@ -176,6 +176,7 @@ fn core_config(
     Ok(CoreConfig {
         listen: config.tunnel.listen,
         advertise: config.tunnel.advertise.clone(),
+        steering: config.tunnel.steering,
         min_workers,
         max_workers,
         sync: config.workers.sync(),

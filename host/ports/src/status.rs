@@ -33,6 +33,10 @@ pub struct Status {
     pub waiting: Vec<String>,
     /// Its workers.
     pub workers: Vec<WorkerStatus>,
+    /// What its threads passed on to each other: datagrams that reached the wrong socket, and those of
+    /// connections that another thread holds.
+    #[serde(default)]
+    pub handed_over: u64,
 }
 
 /// One circuit of this node's own.

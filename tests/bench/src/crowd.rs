@@ -12,9 +12,8 @@ use std::time::Duration;
 use anyhow::Context;
 use warren_schemas::descriptor::SignedDescriptor;
 
-use crate::Stopwatch;
+use crate::clock::Clock;
 
-mod host;
 mod member;
 
 use member::Member;
@@ -115,27 +114,4 @@ fn turn(crowd: &mut [Member], clock: Clock) -> anyhow::Result<()> {
     // SAFETY: the pointer and the length are of one live, exclusively borrowed vector.
     unsafe { libc::poll(sockets.as_mut_ptr(), sockets.len() as libc::nfds_t, wait) };
     Ok(())
-}
-
-/// Protocol time of this process: the system's time at the start, carried on monotonically.
-#[derive(Clone, Copy)]
-struct Clock {
-    base: Duration,
-    watch: Stopwatch,
-}
-
-impl Clock {
-    #[expect(clippy::disallowed_methods, reason = "whoever joins a running network reads a clock")]
-    fn start() -> Self {
-        let base = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        Self { base: base.unwrap_or_default(), watch: Stopwatch::start() }
-    }
-
-    fn now(&self) -> warren_schemas::Timestamp {
-        warren_schemas::Timestamp::default().after(self.base + self.watch.elapsed())
-    }
-
-    fn seconds(&self) -> f64 {
-        self.watch.seconds()
-    }
 }

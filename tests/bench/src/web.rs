@@ -8,7 +8,7 @@ use std::time::Duration;
 
 const BLOCK: usize = 256 * 1024;
 /// Connections served at once; more are closed.
-const MAX_CONNECTIONS: usize = 64;
+const MAX_CONNECTIONS: usize = 2048;
 /// The most bytes of a request.
 const MAX_REQUEST: u64 = 16 * 1024;
 
@@ -71,7 +71,7 @@ impl Drop for WebServer {
 }
 
 fn serve(mut stream: &TcpStream) -> io::Result<()> {
-    stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+    stream.set_read_timeout(Some(Duration::from_secs(300)))?;
     let mut reader = BufReader::new(io::Read::take(stream, MAX_REQUEST));
     let mut request = String::new();
     reader.read_line(&mut request)?;

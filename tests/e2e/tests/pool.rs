@@ -354,3 +354,16 @@ fn a_worker_comes_when_there_is_much_to_do_and_goes_when_it_is_quiet() {
     fetch::page(&scene.door, "h3", scene.origin.address(), MB).unwrap();
     assert_eq!(scene.restarts("client"), 0);
 }
+
+#[test]
+fn workers_pass_on_to_each_other_what_no_kernel_steers() {
+    let set = [("workers.count", "2".to_owned()), ("tunnel.steering", "false".to_owned())];
+    let scene = Scene::with(2, 1, &set);
+    for user in 0..4 {
+        let user = format!("h3-unsteered-{user}");
+        Page::open(&scene.door, &user, scene.origin.address(), 5 * MB).unwrap().finish().unwrap();
+    }
+    let nodes = scene.lab.nodes().iter();
+    let passed_on: u64 = nodes.map(|node| node.status().unwrap().handed_over).sum();
+    assert!(passed_on > 1000, "{passed_on}");
+}

@@ -89,9 +89,13 @@ fn restart(network: &mut Network) -> anyhow::Result<f64> {
 }
 
 fn resident_mb(node: Option<&Node>) -> anyhow::Result<f64> {
+    Ok((resident_kib(node)? as f64 * 1.024 / 10.0).round() / 100.0)
+}
+
+/// Resident memory of a node's process, in KiB.
+pub(super) fn resident_kib(node: Option<&Node>) -> anyhow::Result<u64> {
     let pid = node.and_then(Node::pid).context("the node does not run")?;
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
-    let kib: f64 = line.trim().trim_end_matches(" kB").parse()?;
-    Ok((kib * 1.024 / 10.0).round() / 100.0)
+    Ok(line.trim().trim_end_matches(" kB").parse()?)
 }

@@ -25,6 +25,8 @@ impl Keeper {
                 .map(|circuit| self.circuit_status(circuit))
                 .collect(),
             workers: self.worker_statuses(now),
+            // Also by threads that have no worker and no line of their own.
+            handed_over: self.gauges.iter().map(|gauge| gauge.handed_over()).sum(),
             ..Status::default()
         }
     }

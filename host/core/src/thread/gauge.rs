@@ -107,6 +107,11 @@ impl Gauge {
         };
     }
 
+    /// Pieces that went to other threads.
+    pub(crate) fn handed_over(&self) -> u64 {
+        self.handed_over.load(Ordering::Relaxed)
+    }
+
     /// A datagram that belongs to nobody.
     pub(crate) fn count_stray(&self) {
         self.strays.fetch_add(1, Ordering::Relaxed);

@@ -110,7 +110,7 @@ async fn a_destination_that_cannot_be_reached_is_counted_and_stops_nothing() {
 async fn a_port_in_use_is_named_with_what_to_do() {
     let first = Bound::bind(loopback("127.0.0.1"), false).unwrap();
     for workers in [1, 4] {
-        let error = bind_group(first.local_addr(), workers).unwrap_err();
+        let error = bind_group(first.local_addr(), workers, true).unwrap_err();
         assert!(matches!(error, Error::InUse(_)));
         let text = error.to_string();
         assert!(
@@ -118,8 +118,8 @@ async fn a_port_in_use_is_named_with_what_to_do() {
             "{text}"
         );
     }
-    let group = bind_group(loopback("127.0.0.1"), 2).unwrap();
-    let error = bind_group(group[0].local_addr(), 2).unwrap_err();
+    let group = bind_group(loopback("127.0.0.1"), 2, true).unwrap();
+    let error = bind_group(group[0].local_addr(), 2, true).unwrap_err();
     assert!(matches!(error, Error::InUse(_)), "another node's group counts as in use");
 }
 
@@ -129,25 +129,104 @@ async fn a_foreign_address_cannot_be_bound() {
     assert!(matches!(error, Error::Bind { .. }));
 }
 
+/// A group of three, and somebody who sends to it.
+#[cfg(target_os = "linux")]
+fn steered(steering: bool) -> (Vec<Socket>, SocketAddr, Socket) {
+    let group = bind_group(loopback("127.0.0.1"), 3, steering).unwrap();
+    let address = group[0].local_addr();
+    assert!(group.iter().all(|bound| bound.local_addr() == address));
+    let sockets = group.into_iter().map(|bound| bound.start().unwrap()).collect();
+    (sockets, address, Socket::bind(loopback("127.0.0.1"), false).unwrap())
+}
+
+/// A cell for that worker.
+#[cfg(target_os = "linux")]
+fn cell(worker: u8, content: u8) -> [u8; 7] {
+    [5, worker, 0, 0, 1, 9, content]
+}
+
+/// What has come by now: index of the socket and content, by socket.
+#[cfg(target_os = "linux")]
+async fn arrived(sockets: &[Socket], count: usize) -> Vec<(usize, u8)> {
+    let mut buffers: Vec<_> = sockets.iter().map(|_| ReceiveBuffers::new()).collect();
+    let mut got = Vec::new();
+    let work = async {
+        while got.len() < count {
+            for (index, (socket, buffers)) in sockets.iter().zip(&mut buffers).enumerate() {
+                let take = |_: SocketAddr, bytes: &[u8]| got.push((index, *bytes.last().unwrap()));
+                socket.receive(buffers, 64, take).unwrap();
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let waited = tokio::time::timeout(Duration::from_secs(20), work).await;
+    assert!(waited.is_ok(), "{} of {count} datagrams came", got.len());
+    got
+}
+
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn the_kernel_steers_by_the_link_id() {
-    let group = bind_group(loopback("127.0.0.1"), 3).unwrap();
-    let address = group[0].local_addr();
-    assert!(group.iter().all(|bound| bound.local_addr() == address));
-    let sockets: Vec<Socket> = group.into_iter().map(|bound| bound.start().unwrap()).collect();
-    if steer::by_worker(&Bound::bind(address, true).unwrap().io).is_err() {
-        return;
-    }
-    let sender = Socket::bind(loopback("127.0.0.1"), false).unwrap();
+    let (sockets, address, sender) = steered(true);
     let mut outbox = Outbox::default();
-    for worker in 0..3u8 {
-        outbox.push(address, &[5, worker, 0, 0, 1, 9, worker]);
+    for (content, worker) in [2, 0, 1, 1, 2, 0].into_iter().enumerate() {
+        outbox.push(address, &cell(worker, content as u8));
         sender.send(&mut outbox);
     }
-    for (worker, socket) in sockets.iter().enumerate() {
-        let got = receive_all(socket, 1, 8).await;
-        assert_eq!(got.len(), 1);
-        assert_eq!(usize::from(got[0].1[6]), worker);
+    let mut got = arrived(&sockets, 6).await;
+    got.sort_unstable();
+    assert_eq!(got, [(0, 1), (0, 5), (1, 2), (1, 3), (2, 0), (2, 4)]);
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn an_id_that_no_socket_has_and_none_at_all_are_spread_by_address() {
+    for worker in [0, 3, 255] {
+        let (sockets, address, _) = steered(true);
+        // Link id 0 is no id; 0 with other bytes behind it would name worker 0.
+        let datagram = if worker == 0 { [1, 0, 0, 0, 0, 1, 7] } else { cell(worker, 7) };
+        let senders: Vec<_> = (0..48).map(|_| Socket::bind(loopback("127.0.0.1"), false).unwrap()).collect();
+        let mut outbox = Outbox::default();
+        for sender in senders.iter().chain(&senders) {
+            outbox.push(address, &datagram);
+            sender.send(&mut outbox);
+        }
+        let got = arrived(&sockets, 2 * senders.len()).await;
+        // That 48 addresses fall to one of three sockets would happen once in 3^47.
+        assert!(got.iter().any(|(socket, _)| *socket != got[0].0), "worker {worker}: {got:?}");
+        let of = |index| got.iter().filter(|(socket, _)| *socket == index).count();
+        assert!((0..3).all(|index| of(index) % 2 == 0), "one sender, one socket");
     }
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn without_steering_one_sender_has_one_socket() {
+    let (sockets, address, sender) = steered(false);
+    let mut outbox = Outbox::default();
+    for worker in 0..3 {
+        outbox.push(address, &cell(worker, worker));
+        sender.send(&mut outbox);
+    }
+    let got = arrived(&sockets, 3).await;
+    assert!(got.iter().all(|(socket, _)| *socket == got[0].0), "{got:?}");
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_mixed_segmented_send_is_steered_whole_and_taken_apart() {
+    let (sockets, address, sender) = steered(true);
+    if sender.state.max_gso_segments() < 4 {
+        return;
+    }
+    let contents: Vec<u8> = [1, 0, 2, 1].iter().flat_map(|worker| cell(*worker, *worker)).collect();
+    let transmit = Transmit {
+        destination: address,
+        ecn: None,
+        contents: &contents,
+        segment_size: Some(7),
+        src_ip: None,
+    };
+    sender.transmit(&transmit).unwrap();
+    assert_eq!(arrived(&sockets, 4).await, [(1, 1), (1, 0), (1, 2), (1, 1)]);
 }

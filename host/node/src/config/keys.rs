@@ -84,6 +84,13 @@ pub const KEYS: &[Key] = &[
         "Addresses other nodes reach a relay at, at most 4; empty takes the bound one. Needed by a relay that listens on 0.0.0.0 or [::].",
     ),
     key(
+        "tunnel",
+        "steering",
+        Kind::Bool,
+        "true",
+        "Have the kernel give each datagram to the worker that it names, where it can (Linux). Without it workers pass on to each other what is not theirs.",
+    ),
+    key(
         "overlay",
         "listen",
         Kind::Multiaddrs,

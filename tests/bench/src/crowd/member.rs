@@ -13,8 +13,9 @@ use warren_schemas::descriptor::SignedDescriptor;
 use warren_schemas::{CircuitHandle, PeerId, RequestId, Timestamp, suites};
 use warren_workers::{Worker, WorkerFactory, WorkerFault};
 
-use super::host::Host;
-use super::{CREATES_PER_SECOND, Clock};
+use super::CREATES_PER_SECOND;
+use crate::clock::Clock;
+use crate::host::Host;
 
 /// Circuits of one relay that may be under way at once.
 const UNDER_WAY: u32 = 32;

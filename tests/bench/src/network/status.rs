@@ -24,6 +24,9 @@ pub struct NodeStatus {
     /// Its workers.
     #[serde(default)]
     pub workers: Vec<Worker>,
+    /// Datagrams that its threads passed on to each other.
+    #[serde(default)]
+    pub handed_over: u64,
 }
 
 /// A worker.
