@@ -3,6 +3,14 @@
 //! the feature `hybrid` ML-KEM-768 (FIPS 203).
 //!
 //! Whoever calls these decides about nonces; that is `layer`, `link_keys` and `ntor` only.
+//!
+//! **Constant time**, read in the source: no branch and no index depends on a key, a content, a secret
+//! scalar or a tag that is expected. `chapoly` is additions, exclusive ors, rotations and products of 64
+//! bits, its carries are numbers and its loops run over public lengths; tags go through `subtle`, whole, and
+//! what follows their comparison is public. X25519 is a ladder that swaps by masks (`x25519-dalek`); whether its
+//! result is zero is branched on, which only a low-order point can make. SipHash, SHA-256 and ML-KEM have no tables. What
+//! compilers make of that is measured: `cargo xtask bench ct`. Not covered: processors on which
+//! some products take longer than others.
 
 use hkdf::{Hkdf, HkdfExtract};
 use sha2::Sha256;
@@ -33,7 +41,7 @@ pub(crate) mod reference;
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
 type Cipher = chapoly::ChaPoly<chapoly::Simd>;
 #[cfg(target_arch = "x86_64")]
-type Cipher = chapoly::ChaPoly<chapoly::Plain>;
+type Cipher = chapoly::ChaPoly<chapoly::Sse>;
 #[cfg(not(any(all(target_arch = "wasm32", target_feature = "simd128"), target_arch = "x86_64")))]
 type Cipher = reference::Reference;
 
@@ -42,7 +50,7 @@ type Cipher = reference::Reference;
 pub(crate) const CIPHER: &str = if cfg!(all(target_arch = "wasm32", target_feature = "simd128")) {
     "vectors"
 } else if cfg!(target_arch = "x86_64") {
-    "plain"
+    "sse"
 } else {
     "crate"
 };

@@ -1,8 +1,8 @@
 //! ChaCha20-Poly1305 (RFC 8439, 2.8) for cells, nearly three times as fast in Wasm as the crate, which
 //! has no vectors there: four blocks of the cipher in flight, and the authenticator between their rounds.
 //!
-//! Written once over [`Row`]: with `simd128` a row is one vector, elsewhere it is [`Plain`] Rust. No
-//! branch and no index depends on a secret; lengths are public.
+//! Written once over [`Row`]: in Wasm with `simd128` and on x86-64 a row is one vector; in tests it is also
+//! plain Rust. No branch and no index depends on a secret; lengths are public.
 
 use core::marker::PhantomData;
 
@@ -14,14 +14,18 @@ mod poly1305;
 mod row;
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
 mod simd;
+#[cfg(target_arch = "x86_64")]
+mod sse;
 
 use chacha::{BLOCK, FLIGHT, Flight, Stream, cover, cover_some};
 use poly1305::Poly1305;
-#[cfg(any(target_arch = "x86_64", test, feature = "probe"))]
+#[cfg(any(test, feature = "probe"))]
 pub(crate) use row::Plain;
 use row::Row;
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
 pub(crate) use simd::Simd;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use sse::Sse;
 
 use super::TAG_LEN;
 

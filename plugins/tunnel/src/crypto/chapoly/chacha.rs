@@ -17,9 +17,8 @@ pub(crate) type Flight<R> = [Block<R>; 4];
 
 /// A key and a nonce: where the blocks of one message come from.
 pub(crate) struct Stream<R> {
-    constants: R,
-    key: [R; 2],
-    nonce: [u32; 3],
+    /// The state before its rounds, each word in every lane; the block's number is not in it.
+    words: [R; 16],
 }
 
 impl<R: Row> Stream<R> {
@@ -27,12 +26,12 @@ impl<R: Row> Stream<R> {
     #[inline(always)]
     pub(crate) fn new(key: &[[u8; 16]; 2], nonce: &[u8; 12]) -> Self {
         let [first, second] = key;
+        let ([k0, k1, k2, k3], [k4, k5, k6, k7]) = (words(first), words(second));
+        let [c0, c1, c2, c3] = words(b"expand 32-byte k");
         let [a, b, c, d, e, f, g, h, i, j, k, l] = *nonce;
-        Self {
-            constants: R::load(b"expand 32-byte k"),
-            key: [R::load(first), R::load(second)],
-            nonce: [[a, b, c, d], [e, f, g, h], [i, j, k, l]].map(u32::from_le_bytes),
-        }
+        let [n0, n1, n2] = [[a, b, c, d], [e, f, g, h], [i, j, k, l]].map(u32::from_le_bytes);
+        let all = [c0, c1, c2, c3, k0, k1, k2, k3, k4, k5, k6, k7, 0, n0, n1, n2];
+        Self { words: all.map(|word| R::new([word; 4])) }
     }
 
     /// The blocks from number `start` on. `beside` runs before each of the ten double rounds: the
@@ -40,38 +39,44 @@ impl<R: Row> Stream<R> {
     /// when the other work comes after).
     #[inline(always)]
     pub(crate) fn flight(&self, start: u32, mut beside: impl FnMut()) -> Flight<R> {
-        let first = [self.block(start), self.block(start.wrapping_add(1))];
-        let second = [self.block(start.wrapping_add(2)), self.block(start.wrapping_add(3))];
-        let ([mut a, mut b], [mut c, mut d]) = (first, second);
+        let numbers = R::new([start, start.wrapping_add(1), start.wrapping_add(2), start.wrapping_add(3)]);
+        let [a, b, c, d, e, f, g, h, i, j, k, l, _, n, o, p] = self.words;
+        let mut state = [a, b, c, d, e, f, g, h, i, j, k, l, numbers, n, o, p];
         for _ in 0..10 {
             beside();
-            a = double_round(a);
-            b = double_round(b);
-            c = double_round(c);
-            d = double_round(d);
+            state = double_round(state);
         }
-        let ([e, f], [g, h]) = (first, second);
-        [sum(a, e), sum(b, f), sum(c, g), sum(d, h)]
-    }
-
-    /// A block's state before its rounds.
-    #[inline(always)]
-    fn block(&self, number: u32) -> Block<R> {
-        let ([k0, k1], [n0, n1, n2]) = (self.key, self.nonce);
-        [self.constants, k0, k1, R::new([number, n0, n1, n2])]
+        let [q, r, s, t, u, v, w, x, y, z, aa, bb, cc, dd, ee, ff] = state;
+        let [a, b, c, d] = R::transpose([q.add(a), r.add(b), s.add(c), t.add(d)]);
+        let [e, f, g, h] = R::transpose([u.add(e), v.add(f), w.add(g), x.add(h)]);
+        let [i, j, k, l] = R::transpose([y.add(i), z.add(j), aa.add(k), bb.add(l)]);
+        let [m, n, o, p] = R::transpose([cc.add(numbers), dd.add(n), ee.add(o), ff.add(p)]);
+        [[a, e, i, m], [b, f, j, n], [c, g, k, o], [d, h, l, p]]
     }
 }
 
-#[inline(always)]
-fn double_round<R: Row>(block: Block<R>) -> Block<R> {
-    let [a, b, c, d] = round(block);
-    let [a, b, c, d] = round([a, b.turn_1(), c.turn_2(), d.turn_3()]);
-    [a, b.turn_3(), c.turn_2(), d.turn_1()]
+fn words(bytes: &[u8; 16]) -> [u32; 4] {
+    let number = u128::from_le_bytes(*bytes);
+    [number as u32, (number >> 32) as u32, (number >> 64) as u32, (number >> 96) as u32]
 }
 
-/// Four quarter rounds, one in each column.
 #[inline(always)]
-fn round<R: Row>([a, b, c, d]: Block<R>) -> Block<R> {
+fn double_round<R: Row>(state: [R; 16]) -> [R; 16] {
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = state;
+    let [a, e, i, m] = quarter([a, e, i, m]);
+    let [b, f, j, n] = quarter([b, f, j, n]);
+    let [c, g, k, o] = quarter([c, g, k, o]);
+    let [d, h, l, p] = quarter([d, h, l, p]);
+    let [a, f, k, p] = quarter([a, f, k, p]);
+    let [b, g, l, m] = quarter([b, g, l, m]);
+    let [c, h, i, n] = quarter([c, h, i, n]);
+    let [d, e, j, o] = quarter([d, e, j, o]);
+    [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]
+}
+
+/// A quarter round of each of the four blocks.
+#[inline(always)]
+fn quarter<R: Row>([a, b, c, d]: [R; 4]) -> [R; 4] {
     let a = a.add(b);
     let d = d.xor(a).rotate_16();
     let c = c.add(d);
@@ -81,11 +86,6 @@ fn round<R: Row>([a, b, c, d]: Block<R>) -> Block<R> {
     let c = c.add(d);
     let b = b.xor(c).rotate_7();
     [a, b, c, d]
-}
-
-#[inline(always)]
-fn sum<R: Row>([a, b, c, d]: Block<R>, [e, f, g, h]: Block<R>) -> Block<R> {
-    [a.add(e), b.add(f), c.add(g), d.add(h)]
 }
 
 /// Puts a flight over as many bytes as there are, at most its own.

@@ -22,20 +22,16 @@ pub(crate) trait Row: Copy {
     fn rotate_8(self) -> Self;
     /// Rotates each word left by 7 bits.
     fn rotate_7(self) -> Self;
-    /// The words 1, 2, 3, 0.
-    fn turn_1(self) -> Self;
-    /// The words 2, 3, 0, 1.
-    fn turn_2(self) -> Self;
-    /// The words 3, 0, 1, 2.
-    fn turn_3(self) -> Self;
+    /// Rows to columns: word `i` of row `j` becomes word `j` of row `i`.
+    fn transpose(rows: [Self; 4]) -> [Self; 4];
 }
 
 /// The row in plain Rust.
-#[cfg(any(target_arch = "x86_64", test, feature = "probe"))]
+#[cfg(any(test, feature = "probe"))]
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plain([u32; 4]);
 
-#[cfg(any(target_arch = "x86_64", test, feature = "probe"))]
+#[cfg(any(test, feature = "probe"))]
 impl Plain {
     #[inline(always)]
     fn each(self, operation: impl Fn(u32) -> u32) -> Self {
@@ -49,7 +45,7 @@ impl Plain {
     }
 }
 
-#[cfg(any(target_arch = "x86_64", test, feature = "probe"))]
+#[cfg(any(test, feature = "probe"))]
 impl Row for Plain {
     #[inline(always)]
     fn new(words: [u32; 4]) -> Self {
@@ -104,20 +100,8 @@ impl Row for Plain {
     }
 
     #[inline(always)]
-    fn turn_1(self) -> Self {
-        let [a, b, c, d] = self.0;
-        Self([b, c, d, a])
-    }
-
-    #[inline(always)]
-    fn turn_2(self) -> Self {
-        let [a, b, c, d] = self.0;
-        Self([c, d, a, b])
-    }
-
-    #[inline(always)]
-    fn turn_3(self) -> Self {
-        let [a, b, c, d] = self.0;
-        Self([d, a, b, c])
+    fn transpose([a, b, c, d]: [Self; 4]) -> [Self; 4] {
+        let at = |lane: usize| Self([a, b, c, d].map(|row| row.0.get(lane).copied().unwrap_or_default()));
+        [at(0), at(1), at(2), at(3)]
     }
 }

@@ -1,8 +1,8 @@
 //! The row as a 128-bit vector of WebAssembly.
 
 use core::arch::wasm32::{
-    i8x16_shuffle, i32x4_add, i32x4_shuffle, u32x4, u32x4_shl, u32x4_shr, u64x2_extract_lane, v128,
-    v128_bitselect, v128_load, v128_or, v128_store, v128_xor,
+    i8x16_shuffle, i32x4_add, i32x4_shuffle, i64x2_shuffle, u32x4, u32x4_shl, u32x4_shr, u64x2_extract_lane,
+    v128, v128_bitselect, v128_load, v128_or, v128_store, v128_xor,
 };
 
 use super::row::Row;
@@ -76,17 +76,14 @@ impl Row for Simd {
     }
 
     #[inline(always)]
-    fn turn_1(self) -> Self {
-        Self(i32x4_shuffle::<1, 2, 3, 0>(self.0, self.0))
-    }
-
-    #[inline(always)]
-    fn turn_2(self) -> Self {
-        Self(i32x4_shuffle::<2, 3, 0, 1>(self.0, self.0))
-    }
-
-    #[inline(always)]
-    fn turn_3(self) -> Self {
-        Self(i32x4_shuffle::<3, 0, 1, 2>(self.0, self.0))
+    fn transpose([a, b, c, d]: [Self; 4]) -> [Self; 4] {
+        let (low, high) = (i32x4_shuffle::<0, 4, 1, 5>(a.0, b.0), i32x4_shuffle::<2, 6, 3, 7>(a.0, b.0));
+        let (low_2, high_2) = (i32x4_shuffle::<0, 4, 1, 5>(c.0, d.0), i32x4_shuffle::<2, 6, 3, 7>(c.0, d.0));
+        [
+            Self(i64x2_shuffle::<0, 2>(low, low_2)),
+            Self(i64x2_shuffle::<1, 3>(low, low_2)),
+            Self(i64x2_shuffle::<0, 2>(high, high_2)),
+            Self(i64x2_shuffle::<1, 3>(high, high_2)),
+        ]
     }
 }

@@ -1,4 +1,4 @@
-//! The plain rows against the crate.
+//! The plain rows, and this processor's, against the crate.
 
 use proptest::prelude::*;
 
@@ -12,17 +12,23 @@ use crate::probe::{probe, published};
 const LONGEST: usize = 2048;
 
 fn agree(key: &[u8; 32], nonce: &[u8; 12], associated: &[u8], content: &[u8]) {
+    agree_in::<Plain>(key, nonce, associated, content);
+    #[cfg(target_arch = "x86_64")]
+    agree_in::<Sse>(key, nonce, associated, content);
+}
+
+fn agree_in<R: Row>(key: &[u8; 32], nonce: &[u8; 12], associated: &[u8], content: &[u8]) {
     let mut sealed = content.to_vec();
     let tag = Reference::new(key).seal(nonce, associated, &mut sealed).unwrap();
-    let plain = ChaPoly::<Plain>::new(key);
+    let ours = ChaPoly::<R>::new(key);
     let mut bytes = content.to_vec();
-    assert_eq!(plain.seal(nonce, associated, &mut bytes), Some(tag), "tag at {} bytes", content.len());
+    assert_eq!(ours.seal(nonce, associated, &mut bytes), Some(tag), "tag at {} bytes", content.len());
     assert!(bytes == sealed, "sealed at {} bytes", content.len());
     let mut wrong = tag;
     wrong[content.len() % 16] ^= 1 << (content.len() % 8);
-    assert!(!plain.open(nonce, associated, &mut bytes, &wrong));
+    assert!(!ours.open(nonce, associated, &mut bytes, &wrong));
     assert!(bytes == sealed, "a wrong tag changed {} bytes", content.len());
-    assert!(plain.open(nonce, associated, &mut bytes, &tag), "open at {} bytes", content.len());
+    assert!(ours.open(nonce, associated, &mut bytes, &tag), "open at {} bytes", content.len());
     assert!(bytes == content, "opened at {} bytes", content.len());
 }
 
