@@ -100,7 +100,7 @@ impl Tunnel {
     }
 
     fn sync(&mut self, now: Timestamp) -> Sync {
-        let drops = (0u8..).zip(self.counts.drops).filter(|(_, count)| *count > 0).collect();
+        let drops = (0..=u8::MAX).zip(self.counts.drops).filter(|(_, count)| *count > 0).collect();
         let circuits = self.circuit_states();
         Sync {
             links: u32::try_from(self.links.len()).unwrap_or(u32::MAX),

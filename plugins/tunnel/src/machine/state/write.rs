@@ -113,7 +113,7 @@ impl Survey<'_> {
         let (late, late_bytes) = late(&tunnel.extras);
         let (late, late_bytes) =
             (Some(builder.create_vector(&late)), Some(builder.create_vector(&late_bytes)));
-        let drops = (0u8..).zip(tunnel.counts.drops).filter(|(_, count)| *count > 0);
+        let drops = (0..=u8::MAX).zip(tunnel.counts.drops).filter(|(_, count)| *count > 0);
         let drops: Vec<_> = drops.map(|(reason, count)| fb::DropCount::new(count, reason)).collect();
         let args = fb::TunnelStateArgs {
             version: VERSION,
