@@ -14,13 +14,14 @@
 //! | 8 golden vectors | index u8 | text of `schemas/vectors/NAME`, NAME being the `vectors::NAMES` at index; computed, not stored |
 //! | 9 cells | with u8 (0 seal, 1 seal by the crate, 2 seal by the plain twin, 3 open), key 32, count u32, length u16 | the last tag 16 |
 //! | 10 points | secret 32, point 32, count u32 | the point 32 after so many X25519 |
-//! | 11 compare | key 32, nonce 12, field associated data, field content | name of the cipher in use; refused when it differs from the crate |
+//! | 11 compare | key 32, nonce 12, damage u16, field associated data, field content | tag 16 ‖ name of the cipher in use; refused when it, its plain twin and the crate differ in anything |
+//! | 12 leaky open | as 2 | as 2, but the tags are compared up to the first byte that differs: what a measurement of time must find |
 //!
 //! An answer starts with 0 for done, 1 for refused (nothing follows), 2 for a request that is none.
 
 use zeroize::Zeroizing;
 
-use crate::crypto::{AeadKey, SipKey, expand, hmac, public_key, x25519};
+use crate::crypto::{AeadKey, SipKey, TAG_LEN, expand, hmac, public_key, x25519};
 use crate::drop_reason::DropReason;
 use crate::message::Reader;
 use crate::vectors;
@@ -60,7 +61,8 @@ fn run(mut request: Reader<'_>) -> Result<Option<Vec<u8>>, DropReason> {
         }
         9 => repeat::cells(request),
         10 => repeat::points(request),
-        11 => repeat::compare(request),
+        11 => compare::run(request),
+        12 => leaky_open(request),
         _ => Err(DropReason::UnknownCommand),
     }
 }
@@ -87,6 +89,21 @@ fn open(mut request: Reader<'_>) -> Result<Option<Vec<u8>>, DropReason> {
     Ok(key.open_with(&nonce, associated, &mut content, &tag).then_some(content))
 }
 
+/// Never to be used: its time tells how much of a tag was guessed.
+fn leaky_open(mut request: Reader<'_>) -> Result<Option<Vec<u8>>, DropReason> {
+    let (key, nonce) = (AeadKey::new(&request.array()?), request.array()?);
+    let associated = field(&mut request)?;
+    let mut content = field(&mut request)?.to_vec();
+    let tag: [u8; TAG_LEN] = request.array()?;
+    // Sealing again what was sealed gives the content; sealing that gives the tag.
+    key.seal_with(&nonce, associated, &mut content)?;
+    let opened = content.clone();
+    let expected = key.seal_with(&nonce, associated, &mut content)?;
+    let differs = expected.iter().zip(tag).position(|(one, other)| std::hint::black_box(*one != other));
+    Ok(differs.is_none().then_some(opened))
+}
+
+mod compare;
 mod repeat;
 
 #[cfg(test)]
@@ -100,6 +117,16 @@ mod tests {
     fn published_vectors_hold() {
         let counts = published::check(&mut probe);
         assert_eq!(counts, published::EXPECTED);
+    }
+
+    #[test]
+    fn the_leaky_one_opens_what_the_other_opens() {
+        let fields = |operation, bytes: &[u8]| [&[operation][..], &[7; 44], &[0, 0, 0, 5], bytes].concat();
+        let sealed = probe(&fields(1, b"hello"));
+        assert_eq!(probe(&fields(12, &sealed[1..])), b"\0hello");
+        let mut forged = sealed[1..].to_vec();
+        forged[20] ^= 1;
+        assert_eq!(probe(&fields(12, &forged)), [REFUSED]);
     }
 
     #[test]

@@ -1,11 +1,10 @@
-//! Work of any amount within one request: for measurements, and for comparing at every length.
+//! Work of any amount within one request, for measurements.
 
 use zeroize::Zeroizing;
 
-use super::field;
 use crate::crypto::chapoly::{ChaPoly, Plain};
 use crate::crypto::reference::Reference;
-use crate::crypto::{AeadKey, CIPHER, TAG_LEN, x25519};
+use crate::crypto::{AeadKey, TAG_LEN, x25519};
 use crate::drop_reason::DropReason;
 use crate::message::Reader;
 
@@ -73,22 +72,4 @@ pub(super) fn points(mut request: Reader<'_>) -> Result<Option<Vec<u8>>, DropRea
         point = *shared;
     }
     Ok(Some(point.to_vec()))
-}
-
-/// Seals and opens with the cipher in use and with the crate; refused when they differ in anything.
-pub(super) fn compare(mut request: Reader<'_>) -> Result<Option<Vec<u8>>, DropReason> {
-    let (key, nonce) = (request.array()?, request.array()?);
-    let (associated, content) = (field(&mut request)?, field(&mut request)?);
-    let (used, reference) = (AeadKey::new(&key), Reference::new(&key));
-    let (mut bytes, mut expected) = (content.to_vec(), content.to_vec());
-    let tag = used.seal_with(&nonce, associated, &mut bytes)?;
-    let sealed = reference.seal(&nonce, associated, &mut expected) == Some(tag) && bytes == expected;
-    let mut wrong = tag;
-    if let Some(byte) = wrong.get_mut(content.len() % TAG_LEN) {
-        *byte ^= 1 << (content.len() % 8);
-    }
-    let kept = !used.open_with(&nonce, associated, &mut bytes, &wrong) && bytes == expected;
-    let opened = used.open_with(&nonce, associated, &mut bytes, &tag) && bytes == content;
-    let crossed = reference.open(&nonce, associated, &mut expected, &tag) && expected == content;
-    Ok((sealed && kept && opened && crossed).then(|| CIPHER.as_bytes().to_vec()))
 }
