@@ -2,6 +2,7 @@
 
 mod all;
 mod crypto;
+mod ct;
 mod docs;
 mod latency;
 mod machine;
@@ -42,6 +43,8 @@ enum Job {
     Start(start::Start),
     /// Sealing and X25519 inside Wasm, against native code and `ring`.
     Crypto(crypto::Crypto),
+    /// Whether the time of sealing, opening and X25519 tells of their secrets (dudect).
+    Ct(ct::ConstantTime),
     /// Workers alone: what they cost to make, to keep and to cross into, and the sandbox's tax.
     Workers(workers::Workers),
     /// A batch's way into a worker and back, by its size.
@@ -104,6 +107,7 @@ pub(crate) fn run(bench: &Bench) -> anyhow::Result<ExitCode> {
         Job::Path(job) => run_path(job),
         Job::Peers(job) => peers::run(job),
         Job::Crypto(job) => crypto::run(job),
+        Job::Ct(job) => ct::run(job),
         Job::Start(job) => start::run(job),
         Job::Workers(job) => workers::run(job),
         Job::Boundary(job) => workers::run_boundary(job),

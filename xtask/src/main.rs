@@ -10,6 +10,8 @@ use clap::{Parser, Subcommand};
 
 mod bench;
 mod demo;
+mod fuzz;
+mod guard;
 mod interrupt;
 mod net;
 mod network;
@@ -52,12 +54,16 @@ enum Task {
     Test(test::Test),
     /// Check the rules of the house that no compiler checks.
     Tidy,
+    /// Look for bytes that break a promise, in everything that reads hostile ones.
+    Fuzz(fuzz::Fuzz),
+    /// Count the instructions of the hot functions, and compare with what was recorded.
+    Guard(guard::Guard),
     /// Make everything that the other tasks need.
     Setup(setup::Setup),
 }
 
 fn main() -> ExitCode {
-    match run(Arguments::parse().task) {
+    match fuzz::compile().unwrap_or_else(|| run(Arguments::parse().task)) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -78,6 +84,8 @@ fn run(task: Task) -> anyhow::Result<ExitCode> {
         Task::Bench(bench) => bench::run(&bench),
         Task::Test(test) => test::run(&test),
         Task::Tidy => tidy::run(),
+        Task::Fuzz(fuzz) => fuzz::run(&fuzz),
+        Task::Guard(guard) => guard::run(&guard),
         Task::Setup(setup) => setup::run(&setup).map(|()| ExitCode::SUCCESS),
     }
 }

@@ -44,7 +44,7 @@ pub(crate) fn workspace() -> PathBuf {
 
 /// Cargo tells this project's crates by their names and judges them by the age of their files, so what
 /// another checkout built into the same folder may pass for ours. What it built is then forgotten.
-fn forget_other_checkout(target_dir: &Path, built: &Path) -> anyhow::Result<()> {
+pub(crate) fn forget_other_checkout(target_dir: &Path, built: &Path) -> anyhow::Result<()> {
     let (mark, here) = (target_dir.join("checkout"), workspace());
     if fs::read_to_string(&mark).is_ok_and(|last| Path::new(last.as_str()) == here) {
         return Ok(());

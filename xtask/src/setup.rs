@@ -83,18 +83,25 @@ fn make_environment(folder: &Path) -> anyhow::Result<()> {
         succeed(command)
     };
     let Err(error) = make() else { return Ok(()) };
+    if let Err(apt) = install("python3-venv") {
+        return Err(error)
+            .context(format!("Python 3 with its venv module is needed (Debian: python3-venv; {apt:#})"));
+    }
+    make()
+}
+
+/// Installs a package of Debian's, where this is Debian and we may.
+pub(crate) fn install(package: &str) -> anyhow::Result<()> {
     // SAFETY: geteuid has no preconditions and cannot fail.
     if unsafe { libc::geteuid() } != 0 || !Path::new("/usr/bin/apt-get").exists() {
-        return Err(error).context("Python 3 with its venv module is needed (Debian: python3-venv)");
+        bail!("{package} cannot be installed from here");
     }
-    for arguments in
-        [&["update", "-qq"][..], &["install", "-y", "-qq", "--no-install-recommends", "python3-venv"]]
-    {
+    for arguments in [&["update", "-qq"][..], &["install", "-y", "-qq", "--no-install-recommends", package]] {
         let mut apt = Command::new("apt-get");
         apt.args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
         succeed(apt)?;
     }
-    make()
+    Ok(())
 }
 
 fn succeed(mut command: Command) -> anyhow::Result<()> {

@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 use warren_bench::process::Process;
 
-use crate::{demo, interrupt, net, plugins, program, setup, tidy};
+use crate::{demo, fuzz, guard, interrupt, net, plugins, program, setup, tidy};
 
 /// `cargo xtask test`
 #[derive(Args)]
@@ -38,6 +38,12 @@ impl Tally {
                 self.failures.push(format!("{name}: {error:#}"));
             }
         }
+    }
+
+    /// A gate that may have something to say although it holds.
+    fn told(&mut self, name: &str, outcome: anyhow::Result<Option<String>>) {
+        let outcome = outcome.map(|said| self.not_run.extend(said));
+        self.gate(name, outcome);
     }
 
     /// Takes a line of libtest's output; answers whether it was a summary.
@@ -76,6 +82,8 @@ pub(crate) fn run(test: &Test) -> anyhow::Result<ExitCode> {
         }
         Err(error) => tally.gate("tidy", Err(error)),
     }
+    heading("guard");
+    tally.told("guard", guard::check());
     match Surroundings::make(&mut tally) {
         Ok(surroundings) => run_tests(test, &surroundings, &mut tally)?,
         Err(error) => tally.gate("plugins and program", Err(error)),
@@ -169,6 +177,8 @@ fn run_tests(test: &Test, surroundings: &Surroundings, tally: &mut Tally) -> any
     }
     // Apart from the others, which are to see the tunnel as it is by default.
     cargo_test(&["--package", "warren-tunnel", "--features", "hybrid"], surroundings, tally)?;
+    heading("fuzz");
+    tally.told("fuzz", fuzz::check(&surroundings.plugins));
     let not_run = std::fs::read_to_string(surroundings.not_run.path())?;
     tally.not_run.extend(not_run.lines().map(str::to_owned));
     Ok(())

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::{Findings, Tree};
 
 /// SPDX names. MPL-2.0 asks for the source of its own files only, which are public.
-const ALLOWED: [&str; 15] = [
+const ALLOWED: [&str; 16] = [
     "0BSD",
     "Apache-2.0",
     "Apache-2.0 WITH LLVM-exception",
@@ -23,6 +23,7 @@ const ALLOWED: [&str; 15] = [
     "MIT",
     "MIT-0",
     "MPL-2.0",
+    "NCSA",
     "Unicode-3.0",
     "Zlib",
 ];
