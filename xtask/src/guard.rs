@@ -174,7 +174,7 @@ fn valgrind() -> anyhow::Result<PathBuf> {
         command.status().is_ok_and(|status| status.success())
     };
     if !works() {
-        setup::install("valgrind").context("valgrind is needed (Debian: valgrind)")?;
+        setup::install_package("valgrind").context("valgrind is needed (Debian: valgrind)")?;
     }
     Ok(program)
 }

@@ -83,7 +83,7 @@ fn make_environment(folder: &Path) -> anyhow::Result<()> {
         succeed(command)
     };
     let Err(error) = make() else { return Ok(()) };
-    if let Err(apt) = install("python3-venv") {
+    if let Err(apt) = install_package("python3-venv") {
         return Err(error)
             .context(format!("Python 3 with its venv module is needed (Debian: python3-venv; {apt:#})"));
     }
@@ -91,7 +91,7 @@ fn make_environment(folder: &Path) -> anyhow::Result<()> {
 }
 
 /// Installs a package of Debian's, where this is Debian and we may.
-pub(crate) fn install(package: &str) -> anyhow::Result<()> {
+pub(crate) fn install_package(package: &str) -> anyhow::Result<()> {
     // SAFETY: geteuid has no preconditions and cannot fail.
     if unsafe { libc::geteuid() } != 0 || !Path::new("/usr/bin/apt-get").exists() {
         bail!("{package} cannot be installed from here");
