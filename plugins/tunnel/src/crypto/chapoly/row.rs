@@ -1,6 +1,6 @@
 //! Four 32-bit words that are worked on at once, and their form in plain Rust.
 
-/// A row of ChaCha20's state. Every operation takes the same time whatever the words are.
+/// A row of ChaCha20's state, or one word of four states. Every operation takes the same time whatever the words are.
 pub(crate) trait Row: Copy {
     /// Takes the words in order.
     fn new(words: [u32; 4]) -> Self;
