@@ -4,6 +4,7 @@ mod all;
 mod crypto;
 mod ct;
 mod docs;
+mod lab;
 mod latency;
 mod machine;
 mod peers;
@@ -51,6 +52,8 @@ enum Job {
     Boundary(workers::Boundary),
     /// What a datagram costs: a call each, against batches with segmentation offload.
     Udp(workers::Udp),
+    /// Downloads over three hops through a box that makes distance, loss and a bottleneck.
+    Lab(lab::LabJob),
     /// Modules exchanged under a running download, with idle circuits in every relay's worker.
     Swap(swap::Swap),
     /// A lone cell's way through one relay, against the same datagram through a bare UDP process.
@@ -107,6 +110,7 @@ pub(crate) fn run(bench: &Bench) -> anyhow::Result<ExitCode> {
         Job::Path(job) => run_path(job),
         Job::Peers(job) => peers::run(job),
         Job::Crypto(job) => crypto::run(job),
+        Job::Lab(job) => lab::run(job),
         Job::Ct(job) => ct::run(job),
         Job::Start(job) => start::run(job),
         Job::Workers(job) => workers::run(job),

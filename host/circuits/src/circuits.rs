@@ -74,12 +74,18 @@ pub struct CircuitRef {
 /// How long a circuit of a worker that drains waits for the connection it was built for.
 const ADOPTION: Duration = Duration::from_secs(2);
 
+/// Streams that a circuit takes while it is the only one, and how long more of them wait for the next one: many
+/// that are asked for at once, as a torrent's are, shall not all go by the circuit that happens to stand first.
+const ALONE: (u32, Duration) = (4, Duration::from_secs(1));
+
 /// An isolation, in an order.
 type Owner = (Arc<str>, u8);
 
 #[derive(Debug)]
 struct Want {
     until: Timestamp,
+    /// Until when streams wait for a second circuit, and whether it was told that they no longer do.
+    alone: Option<(Timestamp, bool)>,
     /// What would save the streams of circuits that died.
     pinned: VecDeque<Pin>,
 }
@@ -231,7 +237,7 @@ impl Circuits {
             want.until = until;
         } else {
             self.make_room();
-            self.wants.insert(owner, Want { until, pinned: VecDeque::new() });
+            self.wants.insert(owner, Want { until, alone: None, pinned: VecDeque::new() });
         }
         self.plan();
     }
@@ -413,15 +419,45 @@ impl Circuits {
         let own = Some(self.own_retry_at).filter(|at| *at > self.now);
         let due = builds.chain(wants).chain(retired.filter(|at| *at > self.now));
         let settled = self.settling.due().filter(|_| self.has_deficit());
+        let alone = self.wants.values().filter_map(|want| want.alone.filter(|(_, told)| !told));
+        let due = due.chain(alone.map(|(until, _)| until));
         due.chain(retry).chain(own).chain(settled).chain(self.relays.next_expiry()).min()
     }
 
-    /// The least loaded circuit of this isolation, if one stands.
+    /// The least loaded circuit of this isolation, if one stands. One that is alone takes only a few streams until
+    /// another one stands that is being built, for a second at most; see [`poll_released`](Self::poll_released).
     pub fn select(&mut self, isolation: &Isolation) -> Option<CircuitRef> {
         let owner = owner(isolation);
         let owned = self.circuits.iter().filter(|(_, circuit)| circuit.owner.as_ref() == Some(&owner));
-        let best = owned.min_by_key(|(id, circuit)| (self.retiring(circuit), circuit.streams, **id));
-        best.map(|(id, circuit)| reference(*id, circuit))
+        let (id, circuit) =
+            owned.min_by_key(|(id, circuit)| (self.retiring(circuit), circuit.streams, **id))?;
+        let (found, streams) = (reference(*id, circuit), circuit.streams);
+        (!self.waits_for_another(&owner, streams)).then_some(found)
+    }
+
+    /// Whether the least loaded circuit of `owner` is alone, has its part, and another one is on its way.
+    fn waits_for_another(&mut self, owner: &Owner, streams: u32) -> bool {
+        let (ready, building) = self.count(Some(owner));
+        let (now, is_alone) = (self.now, ready == 1 && building > 0);
+        let Some(want) = self.wants.get_mut(owner) else { return false };
+        if !is_alone {
+            want.alone = None;
+            return false;
+        }
+        let (until, _) = *want.alone.get_or_insert((now.after(ALONE.1), false));
+        streams >= ALONE.0 && now < until
+    }
+
+    /// Whether what [`select`](Self::select) refused for a moment may have changed with time alone. Asking takes the
+    /// answer back.
+    pub fn poll_released(&mut self) -> bool {
+        let mut released = false;
+        for (until, told) in self.wants.values_mut().filter_map(|want| want.alone.as_mut()) {
+            if *until <= self.now && !*told {
+                (*told, released) = (true, true);
+            }
+        }
+        released
     }
 
     /// A circuit of this isolation whose last hop is `exit`: what a connection whose circuit died

@@ -138,6 +138,9 @@ impl Keeper {
         self.resend();
         self.circuits.handle_timeout(now);
         self.carry_out();
+        if self.circuits.poll_released() {
+            self.serve_parked(now);
+        }
         self.abandon(now);
         self.give_up(now);
         self.look_at_pool(now);

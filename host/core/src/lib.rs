@@ -37,6 +37,7 @@ use warren_ports::{Clock, Datagrams, Dial, Isolation};
 use warren_schemas::PeerId;
 use warren_schemas::control::{CloseReason, Limits, OnionKey, TunnelConfig};
 use warren_schemas::descriptor::{Descriptor, SignedDescriptor};
+pub use warren_streams::Congestion;
 use warren_workers::WorkerFactory;
 use zeroize::Zeroizing;
 
@@ -91,6 +92,8 @@ pub struct CoreConfig {
     pub exit: Option<warren_exit::Policy>,
     /// Lets descriptors name private addresses (labs).
     pub allow_private: bool,
+    /// What decides how much of a stream is on its way.
+    pub congestion: Congestion,
     /// Bounds as a relay.
     pub limits: Limits,
     /// How paths are chosen; `own_peer` and `workers` are filled in here.
@@ -183,6 +186,7 @@ pub fn start(config: CoreConfig, clock: Arc<dyn Clock>) -> Result<Core, Error> {
             factory: (index < span.min).then(|| Arc::clone(&config.factory)),
             // Without an exit nobody would take the connections.
             stream_key: exit.is_some().then(|| config.stream_key.clone()),
+            congestion: config.congestion,
             exit: exit.clone(),
             gauge: Arc::clone(gauge),
             open: Arc::clone(&open),

@@ -22,7 +22,7 @@ use warren_ports::Clock;
 use warren_schemas::batch::MAX_SLOTS;
 use warren_schemas::control::{CloseReason, TunnelConfig};
 use warren_schemas::{CircuitHandle, RequestId, Timestamp};
-use warren_streams::{Carrier, CircuitEnd, CircuitPort, Endpoint, Settings};
+use warren_streams::{Carrier, CircuitEnd, CircuitPort, Congestion, Endpoint, Settings};
 use warren_workers::{HostMaker, ReconfigureError, Seat, WorkerFactory};
 use zeroize::Zeroizing;
 
@@ -62,6 +62,7 @@ pub(crate) struct Parts {
     /// Whose worker it starts with; none for a thread that waits for its time.
     pub(crate) factory: Option<Arc<dyn WorkerFactory>>,
     pub(crate) stream_key: Option<Zeroizing<[u8; 32]>>,
+    pub(crate) congestion: Congestion,
     pub(crate) exit: Option<Arc<Exit>>,
     pub(crate) gauge: Arc<Gauge>,
     /// Workers that take new circuits.
@@ -152,6 +153,7 @@ impl WorkerLoop {
     fn new(parts: Parts) -> Result<Self, Error> {
         let index = parts.index;
         let settings = share(parts.stream_key.map(|key| *key), index, parts.posts.len());
+        let settings = Settings { congestion: parts.congestion, ..settings };
         let (endpoint, port) = warren_streams::endpoint(settings)?;
         let endpoint = Arc::new(endpoint);
         let (secrets, clock) = (parts.secrets, Arc::clone(&parts.clock));

@@ -94,6 +94,7 @@ fn start(steering: bool) -> (Core, Receiver<Given>) {
         relay: false,
         exit: None,
         allow_private: true,
+        congestion: warren_core::Congestion::default(),
         limits: Limits::default(),
         rules: warren_circuits::Rules::default(),
         guards: Vec::new(),

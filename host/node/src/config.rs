@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
+use warren_core::Congestion;
 
 use crate::signature::PublicKey;
 pub use error::{ConfigError, Origin};
@@ -207,6 +208,17 @@ pub struct Lab {
     enabled: bool,
     allow_private_exits: bool,
     same_network: bool,
+    congestion: CongestionChoice,
+}
+
+/// `lab.congestion`
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum CongestionChoice {
+    Steady,
+    Cubic,
+    NewReno,
+    Bbr,
 }
 
 impl Lab {
@@ -226,6 +238,17 @@ impl Lab {
     #[must_use]
     pub const fn same_network(&self) -> bool {
         self.enabled && self.same_network
+    }
+
+    /// The congestion controller of streams.
+    #[must_use]
+    pub fn congestion(&self) -> Congestion {
+        match self.congestion {
+            CongestionChoice::Cubic if self.enabled => Congestion::Cubic,
+            CongestionChoice::NewReno if self.enabled => Congestion::NewReno,
+            CongestionChoice::Bbr if self.enabled => Congestion::Bbr,
+            _ => Congestion::default(),
+        }
     }
 }
 

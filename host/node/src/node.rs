@@ -187,6 +187,7 @@ fn core_config(
         relay: config.relay.enabled,
         exit: config.exit.enabled.then(|| exit_policy(config)).transpose()?,
         allow_private: config.lab.allow_private(),
+        congestion: config.lab.congestion(),
         limits,
         rules,
         operator: config.relay.operator(),

@@ -29,6 +29,7 @@
 //! bits), `part` 0 for a whole body, 1 and 2 for its halves, which `sequence` joins.
 
 mod association;
+mod congestion;
 mod connection;
 mod datagram;
 mod endpoint;
@@ -40,10 +41,12 @@ mod settings;
 mod socket;
 mod tls;
 mod tunnel_stream;
+mod windows;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use association::TunnelAssociation;
+pub use congestion::Congestion;
 pub use connection::Connection;
 pub use endpoint::{Endpoint, endpoint};
 pub use port::{CircuitPort, Counters};

@@ -12,22 +12,21 @@ use tokio::time::timeout;
 use warren_schemas::stream::{Outcome, StreamReply, StreamRequest, Target};
 
 use crate::association::{Routes, TunnelAssociation};
-use crate::connection::{CIRCUIT_LOST, Place, Shared};
+use crate::connection::{CIRCUIT_LOST, Loss, Place, Shared};
 use crate::port::{Hub, count};
 use crate::settings::Settings;
 use crate::tunnel_stream::TunnelStream;
+use crate::windows::{self, Purse, Share};
 use crate::{Carrier, Error, lock, message};
 
 /// Requests of one connection that are read or wait for `next`; further streams wait in QUIC.
 const PENDING: usize = 64;
-/// The least send window of a connection, however many there are.
-const MIN_SEND_WINDOW: u64 = 64 * 1024;
 
 /// Who may come: bounds for all connections and for those of one circuit.
 #[derive(Debug)]
 pub(crate) struct Gate {
     seats: Arc<Semaphore>,
-    total: usize,
+    purse: Arc<Purse>,
     per_circuit: usize,
     arrived: Mutex<HashMap<Carrier, usize>>,
 }
@@ -46,7 +45,7 @@ impl Gate {
         let per_circuit = settings.connections_per_circuit;
         Arc::new(Self {
             seats: Arc::new(Semaphore::new(total)),
-            total,
+            purse: Purse::new(settings.last_hop_send_total, total),
             per_circuit,
             arrived: Mutex::default(),
         })
@@ -62,10 +61,6 @@ impl Gate {
         }
         *count += 1;
         Some(Admission { gate: self.clone(), carrier, _seat: seat })
-    }
-
-    fn taken(&self) -> u64 {
-        (self.total - self.seats.available_permits()).max(1) as u64
     }
 }
 
@@ -106,15 +101,13 @@ impl Incoming {
         let Self { quic, admission, hub, settings, .. } = self;
         let quic =
             timeout(settings.handshake_timeout, quic.accept()?).await.map_err(|_| Error::TimedOut)??;
-        let share = settings.last_hop_send_total / admission.gate.taken();
-        let most = settings.last_hop_send_window;
-        quic.set_send_window(share.clamp(MIN_SEND_WINDOW.min(most), most));
+        let share = admission.gate.purse.open(settings.last_hop_send_window);
         let routes = Routes::new(hub.clone(), settings.associations);
         let shared = Shared::new(quic, routes, Place::LastHop { _admission: admission });
         hub.register_server(&shared);
         let (asked, receiver) = mpsc::channel(PENDING);
         let desk = Desk { shared: Arc::downgrade(&shared), hub, settings, asked };
-        shared.run(desk.serve(shared.quic.clone(), shared.routes.clone(), shared.loss()));
+        shared.run(desk.serve(shared.quic.clone(), shared.routes.clone(), shared.loss(), share));
         Ok(ServerConnection { shared, asked: tokio::sync::Mutex::new(receiver) })
     }
 }
@@ -204,8 +197,9 @@ struct Desk {
 
 impl Desk {
     /// Reads requests and hands out datagrams, until the connection is gone.
-    async fn serve(self, quic: quinn::Connection, routes: Arc<Routes>, loss: Arc<crate::connection::Loss>) {
+    async fn serve(self, quic: quinn::Connection, routes: Arc<Routes>, loss: Arc<Loss>, share: Share) {
         let mut reading = JoinSet::new();
+        let mut windows = pin!(windows::follow(quic.clone(), share));
         let mut lost = pin!(loss.unrepaired(&quic, self.settings.migration_grace));
         loop {
             tokio::select! {
@@ -219,6 +213,8 @@ impl Desk {
                     Ok(datagram) => routes.handle_datagram(datagram),
                     Err(_) => break,
                 },
+                // Never ends.
+                () = &mut windows => {}
                 () = &mut lost => {
                     quic.close(CIRCUIT_LOST, b"");
                     break;

@@ -25,11 +25,19 @@ impl Fetch {
     /// # Errors
     /// When there is no client, or no curl.
     pub fn start(network: &Network, url: &str, hops: u8, rate: u64) -> anyhow::Result<Self> {
+        Self::start_as(network, url, &format!("h{hops}"), rate)
+    }
+
+    /// The same for a user name of the SOCKS door, which names hops and isolation; rate 0 is no limit.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_as(network: &Network, url: &str, user: &str, rate: u64) -> anyhow::Result<Self> {
         let client = network.client().context("the network has no client")?;
         let socks = client.socks().context("the client has no SOCKS door")?;
         let mut curl = Command::new("curl");
         curl.args(["--silent", "--show-error", "--fail", "--socks5-hostname", socks]);
-        curl.args(["--proxy-user", &format!("h{hops}:{}", network.token())]);
+        curl.args(["--proxy-user", &format!("{user}:{}", network.token())]);
         curl.args(["--limit-rate", &rate.to_string(), url]);
         // A proxy of the surroundings must not come between.
         curl.env_remove("ALL_PROXY").env("NO_PROXY", "").env("no_proxy", "");

@@ -1,5 +1,6 @@
 //! A network of `warren` processes: relays, exits, and one client whose SOCKS door others use.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -41,6 +42,22 @@ pub struct Plan {
     pub set: Vec<(String, String)>,
 }
 
+impl Plan {
+    /// The nodes it is about, in the order in which they start.
+    #[must_use]
+    pub fn nodes(&self) -> Vec<(String, Role)> {
+        let mut nodes: Vec<_> = (1..=self.relays).map(|n| (format!("relay-{n}"), Role::Relay)).collect();
+        nodes.extend((1..=self.exits).map(|n| (format!("exit-{n}"), Role::Exit)));
+        if !self.client_hops.is_empty() {
+            nodes.push(("client".to_owned(), Role::Originator));
+        }
+        nodes
+    }
+}
+
+/// Settings of single nodes on top of [`Plan::set`], by the node's name: `relay-1`, `exit-1`, `client`.
+pub type OwnSettings = BTreeMap<String, Vec<(String, String)>>;
+
 /// A running network. Dropping it takes it down.
 pub struct Network {
     plan: Plan,
@@ -48,6 +65,7 @@ pub struct Network {
     nodes: Vec<Node>,
     bootstrap: Vec<String>,
     token: String,
+    own: OwnSettings,
     /// Removed after the nodes are gone: fields are dropped in order.
     _temporary: Option<tempfile::TempDir>,
 }
@@ -59,6 +77,14 @@ impl Network {
     /// # Errors
     /// When a node does not start; the end of its log is in the error.
     pub fn start(plan: Plan, go_on: &dyn Fn() -> bool) -> anyhow::Result<Self> {
+        Self::start_with(plan, OwnSettings::new(), go_on)
+    }
+
+    /// The same, with settings of single nodes.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_with(plan: Plan, own: OwnSettings, go_on: &dyn Fn() -> bool) -> anyhow::Result<Self> {
         let temporary = match &plan.dir {
             Some(_) => None,
             None => Some(tempfile::Builder::new().prefix("warren-net-").tempdir()?),
@@ -67,20 +93,14 @@ impl Network {
         let dir = std::path::absolute(dir.context("a network needs a folder")?)?;
         fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
         let token = random_token()?;
-        let mut network =
-            Self { plan, dir, nodes: Vec::new(), bootstrap: Vec::new(), token, _temporary: temporary };
+        let (nodes, bootstrap) = (Vec::new(), Vec::new());
+        let mut network = Self { plan, dir, nodes, bootstrap, token, own, _temporary: temporary };
         network.bring_up(go_on)?;
         Ok(network)
     }
 
     fn bring_up(&mut self, go_on: &dyn Fn() -> bool) -> anyhow::Result<()> {
-        let (relays, exits) = (self.plan.relays, self.plan.exits);
-        let mut wanted: Vec<_> = (1..=relays).map(|n| (format!("relay-{n}"), Role::Relay)).collect();
-        wanted.extend((1..=exits).map(|n| (format!("exit-{n}"), Role::Exit)));
-        if !self.plan.client_hops.is_empty() {
-            wanted.push(("client".to_owned(), Role::Originator));
-        }
-        for (index, (name, role)) in wanted.into_iter().enumerate() {
+        for (index, (name, role)) in self.plan.nodes().into_iter().enumerate() {
             let settings = self.settings(&name, role);
             self.nodes.push(Node::start(&self.plan.program, name, role, &settings)?);
             if index == 0 {
@@ -110,7 +130,7 @@ impl Network {
             bootstrap: self.bootstrap.clone(),
             token: self.token.clone(),
             prebuild_hops: if role == Role::Originator { self.plan.client_hops.clone() } else { Vec::new() },
-            set: self.plan.set.clone(),
+            set: self.plan.set.iter().chain(self.own.get(name).into_iter().flatten()).cloned().collect(),
         }
     }
 

@@ -166,6 +166,7 @@ fn start(role: usize, plugin: &Arc<dyn WorkerFactory>, clock: &Arc<dyn Clock>) -
         relay,
         exit: (role == EXIT).then_some(policy),
         allow_private: true,
+        congestion: warren_core::Congestion::default(),
         limits: Limits::default(),
         rules: warren_circuits::Rules { relax_same_network: true, per_isolation: 1, ..Default::default() },
         guards: Vec::new(),

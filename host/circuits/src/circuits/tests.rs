@@ -177,6 +177,48 @@ fn least_loaded_is_selected() {
     assert_eq!(bench.policy.select(&want(2)).unwrap().handle, first.handle);
 }
 
+/// Opens a stream on whatever circuit is least loaded; answers its handle.
+fn open(bench: &mut Bench) -> Option<CircuitHandle> {
+    let circuit = bench.policy.select(&want(2))?;
+    bench.policy.streams_changed(circuit.worker, circuit.handle, 1);
+    Some(circuit.handle)
+}
+
+#[test]
+fn many_streams_at_once_do_not_all_go_by_the_circuit_that_stands_first() {
+    let mut bench = Bench::new(rules(), &network(9, 3));
+    bench.want(&want(2));
+    let (asked, _) = bench.drain();
+    bench.ready(&asked[0]);
+    let first: Vec<_> = (0..10).map_while(|_| open(&mut bench)).collect();
+    assert_eq!(first.len(), 4);
+    bench.ready(&asked[1]);
+    let second: Vec<_> = (0..4).filter_map(|_| open(&mut bench)).collect();
+    assert_eq!(second.len(), 4);
+    assert!(second.iter().all(|handle| *handle != first[0]), "{first:?} {second:?}");
+    let rest: BTreeSet<_> = (0..2).filter_map(|_| open(&mut bench)).collect();
+    assert_eq!(rest.len(), 2, "both have as many");
+}
+
+#[test]
+fn streams_wait_for_a_second_circuit_only_for_a_moment_and_only_when_one_comes() {
+    let mut bench = Bench::new(rules(), &network(9, 3));
+    bench.want(&want(2));
+    let (asked, _) = bench.drain();
+    bench.ready(&asked[0]);
+    while open(&mut bench).is_some() {}
+    assert!(!bench.policy.poll_released());
+    assert_eq!(bench.policy.poll_timeout(), Some(bench.now.after(Duration::from_secs(1))));
+    bench.after(1);
+    assert!(bench.policy.poll_released() && !bench.policy.poll_released());
+    assert_eq!((0..50).filter_map(|_| open(&mut bench)).count(), 50);
+    // One that has no company to come waits for none.
+    let mut bench = Bench::new(Rules { per_isolation: 1, ..rules() }, &network(9, 3));
+    bench.want(&want(2));
+    bench.settle();
+    assert_eq!((0..50).filter_map(|_| open(&mut bench)).count(), 50);
+}
+
 #[test]
 fn workers_take_turns() {
     let mut bench = Bench::new(Rules { workers: 2, per_isolation: 4, ..rules() }, &network(12, 6));

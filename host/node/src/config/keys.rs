@@ -283,6 +283,13 @@ pub const KEYS: &[Key] = &[
         "true",
         "Lets the relays of one circuit share an address or network.",
     ),
+    key(
+        "lab",
+        "congestion",
+        Kind::Choice(&["steady", "cubic", "newreno", "bbr"]),
+        "\"steady\"",
+        "Congestion controller of what this node sends into circuits; others than the default are for comparing.",
+    ),
 ];
 
 /// The key of this section and name.
