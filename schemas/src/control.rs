@@ -11,7 +11,7 @@ use crate::descriptor::SignedDescriptor;
 use crate::generated::control as fb;
 pub use crate::generated::control::{CircuitEnd, CloseReason};
 use crate::{CircuitHandle, PeerId, RequestId, Timestamp};
-pub use sync::{CircuitState, SYNC_NEVER, Sync, SyncFrame};
+pub use sync::{CircuitState, MOST_CIRCUITS, MOST_TOLD, SYNC_NEVER, Sync, SyncFrame, Told, TooMany};
 
 /// Why bytes are not a control message.
 #[derive(Debug, thiserror::Error)]

@@ -1,6 +1,6 @@
 """A BitTorrent peer that we did not write: libtorrent, over TCP, on loopback, with nothing else on.
 
-    peer.py seed FILE [--port P]              makes a torrent of FILE beside it and seeds it
+    peer.py seed FILE [--port P] [--rate R]   makes a torrent of FILE beside it and seeds it, at R bytes a second
     peer.py leech TORRENT DIR [--port P]      waits for peers and downloads; TORRENT is a .torrent or a magnet
 
 Prints JSON objects, one a line: `listening` first (magnet, infohash, torrent, port), `peer` for each
@@ -77,6 +77,7 @@ def main():
     parser.add_argument("dir", nargs="?", default=".")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--address", default="127.0.0.1")
+    parser.add_argument("--rate", type=int, default=0)
     parser.add_argument("--tracker", action="append", default=[])
     arguments = parser.parse_args()
 
@@ -91,6 +92,7 @@ def main():
             sys.exit("libtorrent does not listen")
         time.sleep(0.01)
     handle = session.add_torrent(params)
+    handle.set_upload_limit(arguments.rate or -1)
     infohash = str(handle.info_hashes().v1)
     port = session.listen_port()
     magnet = f"magnet:?xt=urn:btih:{infohash}&x.pe={arguments.address}:{port}"

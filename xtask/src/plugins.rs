@@ -19,8 +19,17 @@ pub(crate) struct Wanted {
 }
 
 /// The guests of tests/fixtures.
-const FIXTURES: [&str; 7] =
-    ["rogue", "undeclared", "other_version", "probe", "ailing", "contrary", "trap_at_start"];
+const FIXTURES: [&str; 9] = [
+    "rogue",
+    "undeclared",
+    "other_version",
+    "probe",
+    "ailing",
+    "contrary",
+    "frail",
+    "boastful",
+    "trap_at_start",
+];
 
 /// The folder this project keeps things in that can be made again: `warren` in the user's cache.
 pub(crate) fn cache_dir() -> anyhow::Result<PathBuf> {

@@ -18,7 +18,7 @@ use warren_schemas::descriptor::{Descriptor, SignedDescriptor};
 use warren_schemas::{CircuitHandle, PeerId, RequestId, Timestamp};
 
 use crate::host::random_bytes;
-use crate::messages::{Ask, Leave, ToKeeper, ToWorker};
+use crate::messages::{Ask, Leave, SeatOrder, ToKeeper, ToWorker};
 use crate::pool::Pool;
 use crate::thread::Gauge;
 use crate::tunnel_ports::TunnelPorts;
@@ -168,7 +168,12 @@ impl Keeper {
                 self.circuits.streams_changed(worker, to, i32::try_from(streams).unwrap_or(i32::MAX));
             }
             ToKeeper::StreamEnded { worker, handle } => self.circuits.streams_changed(worker, handle, -1),
-            ToKeeper::Sync { worker, frame } => self.view.apply(worker, &frame),
+            ToKeeper::Sync { worker, frame } => {
+                if let Err(excess) = self.view.apply(worker, &frame) {
+                    let order = SeatOrder::Reject { what: "SYNC", detail: excess.to_string() };
+                    self.post(worker, ToWorker::Seat(order));
+                }
+            }
             ToKeeper::EndDead { worker, handle } => self.view.circuit_dead(worker, handle),
             ToKeeper::Module { worker, module } => {
                 self.pool.set_module(worker, module);

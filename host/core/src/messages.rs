@@ -52,8 +52,10 @@ pub(crate) enum SeatOrder {
     Revert { answer: oneshot::Sender<Result<WorkerSwap, String>> },
     /// Forget the successor.
     Abandon,
-    /// How often a worker was replaced so far.
-    Faults { answer: oneshot::Sender<u64> },
+    /// How often a worker was replaced so far, and why the last time.
+    Faults { answer: oneshot::Sender<Faults> },
+    /// What the worker told cannot be: drop it, as after any bad answer.
+    Reject { what: &'static str, detail: String },
     /// Drop the worker as if it had failed; answers whether there was one.
     Kill { answer: oneshot::Sender<bool> },
     /// Replace it no more: it goes when its circuits have.
@@ -65,6 +67,13 @@ pub(crate) struct Started {
     pub(crate) module: Description,
     /// Whether the seat was empty before.
     pub(crate) fresh: bool,
+}
+
+/// How a seat's workers have failed.
+pub(crate) struct Faults {
+    pub(crate) count: u64,
+    /// The last fault: plugin, call and limit.
+    pub(crate) last: Option<String>,
 }
 
 /// On the exit way, which is never behind another: the worker leaves. One that has circuits stays, unless

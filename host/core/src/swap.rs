@@ -12,7 +12,7 @@ use warren_schemas::control::CloseReason;
 use warren_workers::{ShadowVerdict, WorkerFactory};
 
 use crate::Core;
-use crate::messages::{Lease, Leave, SeatOrder, ToKeeper, ToWorker};
+use crate::messages::{Faults, Lease, Leave, SeatOrder, ToKeeper, ToWorker};
 
 /// How long a canary works alone after its commit before the others follow.
 const PROBATION: Duration = Duration::from_millis(500);
@@ -50,9 +50,16 @@ pub enum SwapError {
     /// The shadow failed or answered otherwise.
     #[error("the canary failed in shadow: {0}")]
     Shadow(String),
-    /// The canary failed after it had begun to act; the old module has its place again.
-    #[error("the canary failed {0} times at work; the old module has its place again")]
-    Canary(u64),
+    /// The canary failed after it had begun to act, and its circuits died.
+    #[error("the canary failed at work {}, and {now}: {fault}", times(*.count))]
+    Canary {
+        /// How often.
+        count: u64,
+        /// The last time: plugin, call and limit.
+        fault: String,
+        /// Whether the old module has its place again.
+        now: String,
+    },
     /// A worker's state did not go over. What was committed before went back.
     #[error("worker {worker} was not exchanged: {reason}")]
     Commit {
@@ -155,6 +162,10 @@ impl Drop for Held {
     }
 }
 
+fn times(count: u64) -> String {
+    if count == 1 { "once".to_owned() } else { format!("{count} times") }
+}
+
 /// One exchange under way.
 struct Exchange<'a> {
     core: &'a Core,
@@ -214,13 +225,9 @@ impl Exchange<'_> {
         self.tell(SwapStage::Committed, Some(worker), detail).await;
         if canary {
             tokio::time::sleep(PROBATION).await;
-            let failed = match (faults, self.faults(worker).await) {
-                (Some(before), Some(now)) => now.saturating_sub(before),
-                _ => 1,
-            };
-            if failed > 0 {
-                self.put_back(worker).await;
-                return Err(SwapError::Canary(failed));
+            if let Some((count, fault)) = self.failed_since(worker, faults).await {
+                let now = self.put_back(worker).await;
+                return Err(SwapError::Canary { count, fault, now });
             }
         }
         Ok(WorkerSwap { compared, ..swap })
@@ -252,8 +259,17 @@ impl Exchange<'_> {
         Ok(compared)
     }
 
-    async fn faults(&self, worker: u8) -> Option<u64> {
+    async fn faults(&self, worker: u8) -> Option<Faults> {
         self.core.ask(worker, |answer| SeatOrder::Faults { answer }).await
+    }
+
+    /// How often the canary failed since there were these `faults`, and why, if it did.
+    async fn failed_since(&self, worker: u8, faults: Option<Faults>) -> Option<(u64, String)> {
+        let (Some(before), Some(now)) = (faults, self.faults(worker).await) else {
+            return Some((1, "its thread does not answer".to_owned()));
+        };
+        let count = now.count.saturating_sub(before.count);
+        (count > 0).then(|| (count, now.last.unwrap_or_default()))
     }
 
     /// The workers that were exchanged already go back, with the state they have now.
@@ -274,15 +290,17 @@ impl Exchange<'_> {
     }
 
     /// A canary that failed at work: its module leaves, whatever state it had is gone with its circuits.
-    async fn put_back(&self, worker: u8) {
+    /// Says how that went.
+    async fn put_back(&self, worker: u8) -> String {
         let back = self.core.ask(worker, |answer| SeatOrder::Revert { answer }).await;
-        let detail = match back {
-            Some(Ok(_)) => format!("{} again", self.names.0),
-            Some(Err(reason)) => reason,
+        let now = match back {
+            Some(Ok(_)) => format!("{} has its place again", self.names.0),
+            Some(Err(reason)) => format!("{} has not taken its place: {reason}", self.names.0),
             None => "its thread does not answer".to_owned(),
         };
         self.core.order(worker, SeatOrder::Trust).await;
-        self.tell(SwapStage::RolledBack, Some(worker), detail).await;
+        self.tell(SwapStage::RolledBack, Some(worker), now.clone()).await;
+        now
     }
 
     async fn drain(

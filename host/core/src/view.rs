@@ -3,22 +3,36 @@
 use std::collections::BTreeMap;
 
 use warren_schemas::CircuitHandle;
-use warren_schemas::control::{CircuitEnd, CircuitState, Sync, SyncFrame};
+use warren_schemas::control::{CircuitEnd, CircuitState, Sync, SyncFrame, Told, TooMany};
 
-/// By worker.
+/// By worker. What is kept of each is bounded by `warren_schemas::control::MOST_TOLD`.
 #[derive(Default)]
-pub(crate) struct View(BTreeMap<u8, Sync>);
+pub(crate) struct View(BTreeMap<u8, Seen>);
+
+#[derive(Default)]
+struct Seen {
+    told: Told,
+    /// It told of too many: nothing more of it is taken in.
+    excessive: bool,
+}
 
 impl View {
     /// A worker told what changed (SYNC).
-    pub(crate) fn apply(&mut self, worker: u8, frame: &SyncFrame) {
-        self.0.entry(worker).or_default().apply(frame);
+    ///
+    /// # Errors
+    /// Once, when it tells of more circuit ends than it may.
+    pub(crate) fn apply(&mut self, worker: u8, frame: &SyncFrame) -> Result<(), TooMany> {
+        let seen = self.0.entry(worker).or_default();
+        if seen.excessive {
+            return Ok(());
+        }
+        seen.told.apply(frame).inspect_err(|_| seen.excessive = true)
     }
 
     /// A worker told that a circuit end is gone (CIRDEAD).
     pub(crate) fn circuit_dead(&mut self, worker: u8, handle: CircuitHandle) {
-        if let Some(sync) = self.0.get_mut(&worker) {
-            sync.forget(handle);
+        if let Some(seen) = self.0.get_mut(&worker) {
+            seen.told.forget(handle);
         }
     }
 
@@ -27,18 +41,21 @@ impl View {
         self.0.remove(&worker);
     }
 
+    /// What it has counted.
     pub(crate) fn of(&self, worker: u8) -> Option<&Sync> {
-        self.0.get(&worker)
+        self.0.get(&worker).map(|seen| seen.told.counts())
     }
 
     pub(crate) fn circuit(&self, worker: u8, handle: CircuitHandle) -> Option<&CircuitState> {
-        self.0.get(&worker)?.circuit(handle)
+        self.0.get(&worker)?.told.circuit(handle)
     }
 
     /// Whether it has circuits of other nodes.
     pub(crate) fn serves_others(&self, worker: u8) -> bool {
         let last_hop = |circuit: &CircuitState| circuit.end == CircuitEnd::LastHop;
-        self.of(worker).is_some_and(|sync| sync.relayed_circuits > 0 || sync.circuits.iter().any(last_hop))
+        self.0.get(&worker).is_some_and(|Seen { told, .. }| {
+            told.counts().relayed_circuits > 0 || told.circuits().any(last_hop)
+        })
     }
 }
 

@@ -5,7 +5,7 @@ mod operate;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 use warren_ports::{Host, Target};
 
@@ -110,7 +110,7 @@ Examples:
 #[derive(Args, Debug)]
 pub struct Get {
     /// A magnet link, a .torrent file, or the URL of one (fetched through a circuit too)
-    #[arg(value_name = "MAGNET|FILE|URL")]
+    #[arg(value_name = "MAGNET|FILE|URL", value_hint = ValueHint::FilePath)]
     pub source: String,
     /// Relays between you and the peers; 0 is a direct connection, without any anonymity
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(0..=3))]

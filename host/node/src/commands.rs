@@ -1,7 +1,9 @@
 //! What each command does, and the status the process ends with.
 
 mod circuits;
+mod completions;
 mod config;
+mod pages;
 mod plugin;
 mod run;
 mod status;
@@ -12,8 +14,6 @@ mod worker;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
-
-use clap::CommandFactory;
 
 use crate::cli::{Cli, Command, ConfigCommand, Global};
 use crate::config::{Config, ConfigError, Sources};
@@ -66,7 +66,7 @@ fn dispatch(cli: &Cli) -> Result<(), Failure> {
         Command::Config(ConfigCommand::Check { file }) => config::check(&cli.global, file.as_deref()),
         Command::Config(ConfigCommand::Show) => config::show(&cli.global),
         Command::Completions { shell } => {
-            clap_complete::generate(*shell, &mut Cli::command(), "warren", &mut std::io::stdout());
+            completions::completions(*shell);
             Ok(())
         }
         Command::Run => run::run(&cli.global),

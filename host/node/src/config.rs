@@ -159,6 +159,7 @@ impl Workers {
 pub struct Plugins {
     keys: Vec<String>,
     pub require_signature: bool,
+    pub require_signature_at_start: bool,
 }
 
 impl Plugins {

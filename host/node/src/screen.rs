@@ -43,6 +43,8 @@ pub enum Event {
     },
     /// A circuit stands.
     Circuit {
+        /// Worker and handle.
+        id: String,
         /// Peer ids, first hop first.
         path: Vec<String>,
     },
@@ -158,7 +160,7 @@ fn on_bar(bar: &ProgressBar, event: &Event) {
                 bar.suspend(|| print_line(magnet));
             }
         }
-        Event::Circuit { path } => bar.println(format!("circuit: {}", path.join(" → "))),
+        Event::Circuit { path, .. } => bar.println(format!("circuit: {}", path.join(" → "))),
         Event::Ready { .. } | Event::Done { .. } => {
             if let Some(line) = outcome(event) {
                 bar.suspend(|| print_line(&line));
@@ -205,8 +207,11 @@ mod tests {
 
     #[test]
     fn events_are_named_objects() {
-        let event = Event::Circuit { path: vec!["a".into(), "b".into()] };
-        assert_eq!(serde_json::to_string(&event).unwrap(), r#"{"event":"circuit","path":["a","b"]}"#);
+        let event = Event::Circuit { id: "0.1".into(), path: vec!["a".into(), "b".into()] };
+        assert_eq!(
+            serde_json::to_string(&event).unwrap(),
+            r#"{"event":"circuit","id":"0.1","path":["a","b"]}"#
+        );
         let event = Event::Done { path: "x".into(), bytes: 5, seconds: 1.5 };
         assert_eq!(
             serde_json::to_string(&event).unwrap(),

@@ -17,7 +17,7 @@ use minisign::SignatureBox;
 use sha2::{Digest, Sha256};
 use warren_workers::plain_line;
 
-pub use secret::{Generated, SecretFile, generate, read_password};
+pub use secret::{Generated, SecretFile, free, generate, read_password};
 
 /// The longest module in bytes.
 pub const MAX_MODULE: u64 = 64 << 20;

@@ -107,7 +107,7 @@ fn help_names_the_commands_and_shows_examples() {
         let completions = home.output(&["completions", shell]);
         let script = text(&completions.stdout);
         assert!(completions.status.success());
-        for word in ["rollback", "keygen", "watch", "canary"] {
+        for word in ["rollback", "keygen", "watch", "canary", "tunnel"] {
             assert!(script.contains(word), "{shell}: {word}");
         }
     }
@@ -270,7 +270,10 @@ fn a_node_tells_of_its_workers_and_refuses_what_it_cannot_do() {
         text(&workers.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(workers.len(), 1);
     assert_eq!(workers[0]["index"], 0);
-    assert!(text(&home.output(&["worker", "list"]).stdout).starts_with("worker 0 tunnel"));
+    let table = text(&home.output(&["worker", "list"]).stdout);
+    let lines: Vec<&str> = table.lines().collect();
+    assert!(lines[0].starts_with("worker  state") && lines[0].ends_with("module"), "{table}");
+    assert!(lines[1].trim_start().starts_with("0  running") && lines[1].contains("  tunnel "), "{table}");
     assert_eq!(text(&home.output(&["circuits"]).stdout), "no circuits\n");
     assert!(home.output(&["circuits", "--json"]).stdout.is_empty());
 

@@ -28,9 +28,13 @@ pub type HostMaker = Box<dyn Fn() -> Box<dyn WorkerHost> + Send>;
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 /// The longest wait.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
+/// A worker that lived this long did some work: its replacement comes at once, however many failed before.
+/// Whoever can make workers fail must not get them kept away into the bargain.
+const WORKED: Duration = Duration::from_secs(1);
 /// A worker that lived this long failed for a reason of its own: its replacement comes at once.
 const SETTLED: Duration = Duration::from_secs(60);
-/// Failures in a row after which a module is quarantined: it is tried every five seconds, loudly.
+/// Failures in a row after which a module is quarantined: it is tried every five seconds at the latest,
+/// loudly.
 const QUARANTINE: u32 = 8;
 /// The same for a module on trial, while there is one to go back to, which costs nobody anything.
 const PROBATION: u32 = 3;
@@ -120,6 +124,7 @@ pub struct Seat {
     failures: u32,
     retry_at: Timestamp,
     restarts: u64,
+    last_fault: Option<String>,
 }
 
 impl Seat {
@@ -142,6 +147,7 @@ impl Seat {
             failures: 0,
             retry_at: Timestamp::default(),
             restarts: 0,
+            last_fault: None,
         }
     }
 
@@ -164,6 +170,12 @@ impl Seat {
     #[must_use]
     pub const fn restarts(&self) -> u64 {
         self.restarts
+    }
+
+    /// Why one was replaced the last time: plugin, call and limit.
+    #[must_use]
+    pub fn last_fault(&self) -> Option<&str> {
+        self.last_fault.as_deref()
     }
 
     /// The plugin's name, for people.
@@ -212,6 +224,14 @@ impl Seat {
         let fault =
             WorkerFault::Killed { plugin: self.factory.name().to_owned(), reason: plain_line(reason) };
         Some(self.vacate(now, fault))
+    }
+
+    /// Drops the worker because of what it told, `what`, in an answer that was a batch as it should be.
+    /// None when the seat was empty. Counts as any other fault.
+    pub fn reject(&mut self, now: Timestamp, what: &'static str, detail: String) -> Option<Lost> {
+        self.live.as_ref()?;
+        let fault = WorkerFault::Answer { plugin: self.factory.name().to_owned(), call: what, detail };
+        Some(self.failed(now, fault))
     }
 
     /// Changes the configuration of this worker and of those after it.
@@ -303,6 +323,8 @@ impl Seat {
                 match self.spawn(&factory).and_then(|live| self.configured(now, live)) {
                     Ok(live) => live,
                     Err(fault) => {
+                        // Nobody else hears of it: no circuit was lost.
+                        tracing::error!(restarts = self.restarts, "{fault}");
                         let wake_at = self.failed(now, fault).wake_at;
                         return Err(Lost { fault: None, wake_at });
                     }
@@ -333,7 +355,8 @@ impl Seat {
         }
         self.failures = self.failures.saturating_add(1);
         let doubled = FIRST_WAIT.saturating_mul(1 << self.failures.saturating_sub(2).min(10));
-        let wait = if self.failures == 1 { Duration::ZERO } else { doubled.min(LONGEST_WAIT) };
+        let worked = self.failures == 1 || lived.is_some_and(|lived| lived >= WORKED);
+        let wait = if worked { Duration::ZERO } else { doubled.min(LONGEST_WAIT) };
         let on_trial = self.trial_until.is_some_and(|until| now < until);
         let quarantined = self.judge(&fault, on_trial);
         let wait = if quarantined { Duration::ZERO } else { wait };
@@ -346,10 +369,11 @@ impl Seat {
     }
 
     fn give_up(&mut self, retry_at: Timestamp, fault: WorkerFault) -> Lost {
-        tracing::error!(plugin = self.factory.name(), restarts = self.restarts, "{fault}");
+        tracing::debug!(restarts = self.restarts, "{fault}");
         if matches!(self.following, Following::Running(_)) {
             self.end_shadow("the worker that it followed was lost".to_owned());
         }
+        self.last_fault = Some(plain_line(&fault.to_string()));
         self.restarts += 1;
         self.retry_at = if self.retired { Timestamp::from_micros(u64::MAX) } else { retry_at };
         Lost { fault: Some(fault), wake_at: self.retry_at }
@@ -364,7 +388,9 @@ impl Seat {
         let (name, failures) = (self.factory.name(), self.failures);
         let words = format!("{name} is quarantined after {failures} failures in a row; the last: {fault}");
         let Some(previous) = self.previous.take_if(|_| on_trial) else {
-            tracing::error!("{words}");
+            if self.quarantine.is_none() {
+                tracing::error!("{words}");
+            }
             self.quarantine = Some(Quarantine { words, taken_back: false });
             return false;
         };

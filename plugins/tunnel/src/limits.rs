@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use warren_schemas::control::{Limits, TunnelConfig};
+use warren_schemas::control::{Limits, MOST_CIRCUITS, TunnelConfig};
 
 /// How long an answer to a handshake is given again unchanged.
 pub(crate) const SAME_ANSWER: Duration = Duration::from_secs(30);
@@ -57,7 +57,7 @@ impl Bounds {
         Self {
             circuits_per_link: or(limits.circuits_per_link, 4096) as usize,
             creates_per_second: u64::from(or(limits.creates_per_second_per_link, 100)),
-            circuits: or(limits.circuits, 16_384) as usize,
+            circuits: or(limits.circuits, 16_384).min(MOST_CIRCUITS) as usize,
             links: or(limits.links, 4096) as usize,
             half_open: or(limits.half_open_links, 256) as usize,
             handshakes_per_second: u64::from(or(limits.link_handshakes_per_second, 200)),

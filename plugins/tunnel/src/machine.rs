@@ -79,7 +79,7 @@ pub struct Tunnel {
     shaper: Shaper,
     handshakes: Bucket,
     proven_handshakes: Bucket,
-    /// LINKs answered of late, by source and key: their LINKED without padding.
+    /// LINKs answered of late, by source and fingerprint: their LINKED without padding.
     linked: Recent<(SocketAddr, [u8; 32]), Vec<u8>>,
     /// What names the CREATEs answered of late.
     created: Recent<Vec<u8>, ()>,

@@ -1,5 +1,7 @@
 //! SYNC: what a worker holds and has counted, told as change frames.
 
+use std::collections::BTreeMap;
+
 use flatbuffers::{FlatBufferBuilder, UnionWIPOffset, WIPOffset};
 
 use super::tables;
@@ -9,6 +11,13 @@ use crate::generated::control::CircuitEnd;
 
 /// The period of a worker that tells only when it is asked.
 pub const SYNC_NEVER: u64 = u64::MAX;
+
+/// Circuits of others that a worker may carry, whatever its limits say.
+pub const MOST_CIRCUITS: u32 = 65_536;
+
+/// Circuit ends that a worker may have told of at one time, others' and the node's own. A host takes
+/// a worker that tells of more for one that gave a bad answer.
+pub const MOST_TOLD: usize = 2 * MOST_CIRCUITS as usize;
 
 /// State of one circuit end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -105,48 +114,84 @@ impl Sync {
             circuits: self.circuits.clone(),
         }
     }
+}
 
+/// A worker told of more circuit ends than [`MOST_TOLD`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("it has told of more than {MOST_TOLD} circuit ends that live")]
+pub struct TooMany;
+
+/// What a reader of a worker's change frames knows. Holds at most [`MOST_TOLD`] circuit ends.
+#[derive(Default)]
+pub struct Told {
+    /// Without circuits.
+    counts: Sync,
+    circuits: BTreeMap<CircuitHandle, CircuitState>,
+}
+
+impl Told {
     /// Takes what a frame says.
-    pub fn apply(&mut self, frame: &SyncFrame) {
-        if frame.full {
-            *self = Self::default();
-        }
+    ///
+    /// # Errors
+    /// When it tells of more circuit ends than there may be; the rest of the frame is left out.
+    pub fn apply(&mut self, frame: &SyncFrame) -> Result<(), TooMany> {
         fn set<T: Copy>(now: &mut T, told: Option<T>) {
             if let Some(told) = told {
                 *now = told;
             }
         }
-        set(&mut self.links, frame.links);
-        set(&mut self.relayed_circuits, frame.relayed_circuits);
-        set(&mut self.active, frame.active);
-        set(&mut self.cells_relayed, frame.cells_relayed);
-        set(&mut self.bytes_relayed, frame.bytes_relayed);
-        set(&mut self.cells_originated, frame.cells_originated);
-        set(&mut self.cells_delivered, frame.cells_delivered);
+        if frame.full {
+            *self = Self::default();
+        }
+        let counts = &mut self.counts;
+        set(&mut counts.links, frame.links);
+        set(&mut counts.relayed_circuits, frame.relayed_circuits);
+        set(&mut counts.active, frame.active);
+        set(&mut counts.cells_relayed, frame.cells_relayed);
+        set(&mut counts.bytes_relayed, frame.bytes_relayed);
+        set(&mut counts.cells_originated, frame.cells_originated);
+        set(&mut counts.cells_delivered, frame.cells_delivered);
         for (reason, count) in &frame.drops {
-            match self.drops.binary_search_by_key(reason, |(of, _)| *of) {
-                Ok(place) => self.drops.splice(place..=place, [(*reason, *count)]),
-                Err(place) => self.drops.splice(place..place, [(*reason, *count)]),
+            match counts.drops.binary_search_by_key(reason, |(of, _)| *of) {
+                Ok(place) => counts.drops.splice(place..=place, [(*reason, *count)]),
+                Err(place) => counts.drops.splice(place..place, [(*reason, *count)]),
             };
         }
         for circuit in &frame.circuits {
-            match self.circuits.binary_search_by_key(&circuit.handle, |known| known.handle) {
-                Ok(place) => self.circuits.splice(place..=place, [*circuit]),
-                Err(place) => self.circuits.splice(place..place, [*circuit]),
-            };
+            if self.circuits.len() >= MOST_TOLD && !self.circuits.contains_key(&circuit.handle) {
+                return Err(TooMany);
+            }
+            self.circuits.insert(circuit.handle, *circuit);
         }
+        Ok(())
     }
 
     /// CIRDEAD said that it is gone.
     pub fn forget(&mut self, handle: CircuitHandle) {
-        self.circuits.retain(|circuit| circuit.handle != handle);
+        self.circuits.remove(&handle);
+    }
+
+    /// What was counted, without circuits.
+    #[must_use]
+    pub const fn counts(&self) -> &Sync {
+        &self.counts
     }
 
     /// What a circuit end carried.
     #[must_use]
     pub fn circuit(&self, handle: CircuitHandle) -> Option<&CircuitState> {
-        let place = self.circuits.binary_search_by_key(&handle, |known| known.handle).ok()?;
-        self.circuits.get(place)
+        self.circuits.get(&handle)
+    }
+
+    /// Every circuit end, by handle.
+    pub fn circuits(&self) -> impl Iterator<Item = &CircuitState> {
+        self.circuits.values()
+    }
+
+    /// All of it.
+    #[must_use]
+    pub fn sync(&self) -> Sync {
+        Sync { circuits: self.circuits.values().copied().collect(), ..self.counts.clone() }
     }
 }
 
@@ -223,18 +268,38 @@ mod tests {
     fn frames_say_what_changed_and_only_that() {
         let first = Sync { links: 2, cells_relayed: 9, drops: vec![(1, 1), (7, 2)], ..Sync::default() };
         let first = Sync { circuits: vec![state(1, 5), state(4, 0)], ..first };
-        let mut view = Sync { links: 99, circuits: vec![state(77, 0)], ..Sync::default() };
-        view.apply(&first.whole());
-        assert_eq!(view, first);
-        assert_eq!(first.since(&view), None);
+        let mut view = Told::default();
+        let other = Sync { links: 99, circuits: vec![state(77, 0)], ..Sync::default() };
+        view.apply(&other.whole()).unwrap();
+        view.apply(&first.whole()).unwrap();
+        assert_eq!(view.sync(), first);
+        assert_eq!(first.since(&view.sync()), None);
         let mut second = Sync { cells_relayed: 10, drops: vec![(1, 1), (3, 1), (7, 4)], ..first.clone() };
         second.circuits = vec![state(1, 6), state(2, 0)];
         let frame = second.since(&first).unwrap();
         assert_eq!((frame.links, frame.cells_relayed), (None, Some(10)));
         assert_eq!((frame.drops.len(), frame.circuits.len()), (2, 2));
-        view.apply(&frame);
+        view.apply(&frame).unwrap();
         assert_eq!(view.circuit(CircuitHandle(4)), Some(&state(4, 0)), "CIRDEAD says that it is gone");
         view.forget(CircuitHandle(4));
-        assert_eq!(view, second);
+        assert_eq!(view.sync(), second);
+    }
+
+    #[test]
+    fn a_reader_knows_so_many_circuit_ends_and_no_more() {
+        let frame = |handles: std::ops::Range<u32>| SyncFrame {
+            circuits: handles.map(|handle| state(handle, 1)).collect(),
+            ..SyncFrame::default()
+        };
+        let most = MOST_TOLD as u32;
+        let mut view = Told::default();
+        assert_eq!(view.apply(&frame(0..most)), Ok(()));
+        assert_eq!(view.apply(&frame(0..most)), Ok(()), "they are the same");
+        assert_eq!(view.apply(&frame(most - 1..most + 1)), Err(TooMany));
+        assert_eq!(view.circuits().count(), MOST_TOLD);
+        view.forget(CircuitHandle(0));
+        assert_eq!(view.apply(&frame(most..most + 1)), Ok(()), "another is dead");
+        let whole = SyncFrame { full: true, ..frame(0..3) };
+        assert_eq!((view.apply(&whole), view.circuits().count()), (Ok(()), 3));
     }
 }

@@ -1,11 +1,16 @@
 //! What [`worker!`](crate::worker) expands to calls of. Not for authors.
 
+use std::alloc::System;
 use std::cell::RefCell;
 use std::panic;
 
 use warren_schemas::Timestamp;
 
+use crate::memory::Wiping;
 use crate::{Host, Level};
+
+#[global_allocator]
+static MEMORY: Wiping<System> = Wiping::new(System);
 
 /// Generated from `wit/`.
 #[expect(missing_docs, reason = "generated")]
@@ -29,6 +34,12 @@ pub fn begin<M: Default>() -> RefCell<M> {
         Host::of_this_worker().log(Level::Error, &line);
     }));
     RefCell::new(M::default())
+}
+
+/// Whether what this call and its return free holds secrets. The worker that gives its whole state away
+/// is destroyed after it; one that gave a copy goes on.
+pub fn secrets_are_freed(they_are: bool) {
+    MEMORY.wipe(they_are);
 }
 
 /// The contract's words for a description.

@@ -40,6 +40,8 @@ mod description;
 #[cfg(target_arch = "wasm32")]
 pub mod glue;
 mod host;
+#[cfg(any(target_arch = "wasm32", test))]
+mod memory;
 
 pub use description::Description;
 pub use host::{Host, Level, Refusal};
@@ -104,7 +106,8 @@ pub trait Machine: Default + 'static {
     fn shutdown(&mut self, host: &mut Host, now: Timestamp, reason: u8) -> Vec<u8>;
 }
 
-/// Makes a [`Machine`] the worker that this component is. Once in a `cdylib`.
+/// Makes a [`Machine`] the worker that this component is. Once in a `cdylib`. Its memory is allocated
+/// by this crate, so that no copy of the state stays behind in it.
 // rustfmt does not come to rest on the macro's body.
 #[rustfmt::skip]
 #[macro_export]
@@ -119,6 +122,7 @@ macro_rules! worker {
             }
 
             fn with<T>(run: impl FnOnce(&mut $machine, &mut $crate::Host) -> T) -> T {
+                $crate::glue::secrets_are_freed(false);
                 MACHINE.with_borrow_mut(|machine| run(machine, &mut $crate::Host::of_this_worker()))
             }
 
@@ -152,7 +156,10 @@ macro_rules! worker {
                     with(|machine, _| $crate::Machine::export_state(machine))
                 }
                 fn snapshot() -> ::std::result::Result<::std::vec::Vec<u8>, ::std::string::String> {
-                    with(|machine, _| $crate::Machine::snapshot(machine))
+                    with(|machine, _| {
+                        $crate::glue::secrets_are_freed(true);
+                        $crate::Machine::snapshot(machine)
+                    })
                 }
                 fn import_state(
                     now: u64,

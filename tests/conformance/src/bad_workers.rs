@@ -222,6 +222,27 @@ fn what_is_no_batch_is_refused() {
 }
 
 #[test]
+fn a_fault_names_plugin_call_and_limit() {
+    for (behaviour, more, call, limit) in [
+        (Behaviour::TrapInData, &[0][..], "trapped in data", "data call 0"),
+        (Behaviour::TrapAtCell, &[5], "trapped in data", "cell 5"),
+        (Behaviour::LoopInData, b"", "stopped in data", "limit of 50 ms"),
+        (Behaviour::TakeMemory, b"", "asked in data", "limit of 67108864 bytes"),
+        (Behaviour::TooMuchRandom, b"", "trapped in data", "4096"),
+        (Behaviour::Recurse, b"", "trapped in data", "call stack exhausted"),
+        (Behaviour::Garbage, b"", "bad answer in data", "FlatBuffers"),
+        (Behaviour::TooMuch, b"", "bad answer in data", "393216"),
+        (Behaviour::FloodActions, b"", "bad answer in data", "out of a payload of 1350"),
+    ] {
+        let (mut worker, _) = rogue(settings(), behaviour, more);
+        let text = worker.data(NOW, full()).unwrap_err().to_string();
+        for part in ["rogue 1 (", call, limit] {
+            assert!(text.contains(part), "{behaviour:?}: {part} in {text}");
+        }
+    }
+}
+
+#[test]
 fn memory_has_an_end() {
     let (mut worker, _) = rogue(settings(), Behaviour::TakeMemory, b"");
     let fault = worker.data(NOW, full()).unwrap_err();
@@ -258,6 +279,20 @@ fn the_onion_key_answers_through_the_boundary() {
     let answer = worker.control(NOW, b"").unwrap();
     let slot = answer.slot(0).unwrap();
     assert_eq!(answer.bytes_of(&slot), host.public_onion_key(), "the base point gives the public key");
+}
+
+#[test]
+fn a_copy_of_the_state_leaves_nothing_behind_in_the_worker() {
+    let (mut worker, _) = rogue(settings(), Behaviour::LookForSecrets, b"");
+    let found = |worker: &mut dyn Worker| {
+        let answer = worker.control(NOW, b"").unwrap();
+        u32::from_le_bytes(answer.bytes_of(&answer.slot(0).unwrap()).try_into().unwrap())
+    };
+    assert_eq!(found(worker.as_mut()), 0);
+    assert_eq!(worker.snapshot().unwrap().len(), 100_000);
+    assert_eq!(found(worker.as_mut()), 0);
+    worker.data(NOW, full()).unwrap();
+    assert!(found(worker.as_mut()) > 500, "what any other call frees stays, and is found");
 }
 
 #[test]

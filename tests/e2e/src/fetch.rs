@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -187,6 +187,7 @@ impl Page {
 pub struct Steady {
     reader: Option<JoinHandle<anyhow::Result<()>>>,
     pace: Arc<AtomicU8>,
+    at: Arc<AtomicU64>,
 }
 
 /// As it is meant to be.
@@ -203,15 +204,23 @@ impl Steady {
     #[must_use]
     pub fn read(mut page: Page, rate: u64) -> Self {
         let pace = Arc::new(AtomicU8::new(STEADY));
-        let told = Arc::clone(&pace);
+        let at = Arc::new(AtomicU64::new(page.at));
+        let (told, tells) = (Arc::clone(&pace), Arc::clone(&at));
         let reader = std::thread::spawn(move || {
             while told.load(Ordering::SeqCst) == STEADY && page.at < page.length {
                 page.read_to(page.at + rate / 100)?;
+                tells.store(page.at, Ordering::SeqCst);
                 std::thread::sleep(TICK);
             }
             if told.load(Ordering::SeqCst) == STOPPED { Ok(()) } else { page.finish() }
         });
-        Self { reader: Some(reader), pace }
+        Self { reader: Some(reader), pace, at }
+    }
+
+    /// How many bytes have come, as long as it is steady.
+    #[must_use]
+    pub fn at(&self) -> u64 {
+        self.at.load(Ordering::SeqCst)
     }
 
     /// Whether it is neither whole nor broken yet.

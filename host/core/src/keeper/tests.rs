@@ -3,10 +3,11 @@ use std::sync::Mutex;
 use ed25519_dalek::SigningKey;
 use tokio::sync::oneshot;
 use warren_ports::{BoxFuture, Target};
+use warren_schemas::control::{CircuitEnd, CircuitState, MOST_TOLD, SyncFrame, TooMany};
 use warren_workers::{Worker, WorkerFactory, WorkerFault, WorkerHost};
 
 use super::*;
-use crate::messages::What;
+use crate::messages::{SeatOrder, What};
 use crate::open::Open;
 use crate::pool::Span;
 
@@ -222,4 +223,32 @@ async fn what_waits_in_vain_after_a_lost_worker_is_abandoned() {
         abandoned += usize::from(matches!(message, ToWorker::Abandon { handle: CircuitHandle(1) }));
     }
     assert_eq!(abandoned, 1);
+}
+
+#[tokio::test]
+async fn a_worker_that_tells_of_too_many_circuits_is_dropped_once() {
+    let mut bench = Bench::new(64);
+    let tell = |bench: &mut Bench, start: u32, count: u32| {
+        let circuit = |handle| CircuitState {
+            handle: CircuitHandle(handle),
+            end: CircuitEnd::LastHop,
+            hops: 0,
+            bytes_in: 1,
+            bytes_out: 1,
+        };
+        let circuits = (start..start + count).map(circuit).collect();
+        bench.tell(ToKeeper::Sync { worker: 0, frame: SyncFrame { circuits, ..SyncFrame::default() } });
+    };
+    let most = u32::try_from(MOST_TOLD).unwrap();
+    tell(&mut bench, 0, most);
+    assert!(bench.worker.try_recv().is_err(), "so many may be");
+    tell(&mut bench, most, 1);
+    tell(&mut bench, most + 1, 1000);
+    let Ok(ToWorker::Seat(SeatOrder::Reject { what, detail })) = bench.worker.try_recv() else { panic!() };
+    assert_eq!((what, detail), ("SYNC", TooMany.to_string()));
+    assert!(bench.worker.try_recv().is_err(), "it is told once");
+    assert!(bench.keeper.view.circuit(0, CircuitHandle(most)).is_none());
+    bench.tell(ToKeeper::WorkerLost { worker: 0 });
+    tell(&mut bench, most, 1);
+    assert!(bench.keeper.view.circuit(0, CircuitHandle(most)).is_some(), "another worker has the seat");
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use warren_schemas::batch::{Batch, SlotKind};
-use warren_schemas::control::{CircuitEnd, CloseReason, Event, Request};
+use warren_schemas::control::{CircuitEnd, CloseReason, Event, MOST_TOLD, Request, SyncFrame};
 use warren_schemas::descriptor::SignedDescriptor;
 use warren_schemas::{CircuitHandle, RequestId};
 use warren_streams::{Carrier, Connection, ErrorKind};
@@ -41,11 +41,18 @@ struct Build {
 pub(super) struct Report {
     keeper: mpsc::Sender<ToKeeper>,
     waiting: VecDeque<ToKeeper>,
+    /// Circuit ends and counts in the frames that wait.
+    told: usize,
 }
 
 impl Report {
     pub(super) fn new(keeper: mpsc::Sender<ToKeeper>) -> Self {
-        Self { keeper, waiting: VecDeque::new() }
+        Self { keeper, waiting: VecDeque::new(), told: 0 }
+    }
+
+    /// Whether the keeper keeps up with what this worker tells: as many ends may wait as there may be.
+    fn has_room(&self, frame: &SyncFrame) -> bool {
+        self.told + size(frame) <= MOST_TOLD
     }
 
     /// Puts a message behind those that wait. When far too many do, it is dropped with a warning:
@@ -55,18 +62,29 @@ impl Report {
             tracing::error!("the keeper does not listen; a message to it is dropped");
             return;
         }
+        self.told += told_in(&message);
         self.waiting.push_back(message);
     }
 
     /// Sends as many as the keeper takes now.
     pub(super) fn flush(&mut self) {
         while let Some(message) = self.waiting.pop_front() {
+            let told = told_in(&message);
             if let Err(mpsc::error::TrySendError::Full(message)) = self.keeper.try_send(message) {
                 self.waiting.push_front(message);
                 return;
             }
+            self.told -= told;
         }
     }
+}
+
+fn told_in(message: &ToKeeper) -> usize {
+    if let ToKeeper::Sync { frame, .. } = message { size(frame) } else { 0 }
+}
+
+fn size(frame: &SyncFrame) -> usize {
+    frame.circuits.len() + frame.drops.len()
 }
 
 impl WorkerLoop {
@@ -123,8 +141,13 @@ impl WorkerLoop {
                 self.report.push(ToKeeper::Failed { request, reason, hop });
             }
             Ok((_, Event::CircuitDead { handle, end, reason })) => self.handle_dead(handle, end, reason),
-            Ok((_, Event::Sync(frame))) => self.report.push(ToKeeper::Sync { worker: self.index, frame }),
-            Err(error) => tracing::warn!(worker = self.index, %error, "the worker told something unreadable"),
+            Ok((_, Event::Sync(frame))) if self.report.has_room(&frame) => {
+                self.report.push(ToKeeper::Sync { worker: self.index, frame });
+            }
+            Ok((_, Event::Sync(_))) => {
+                self.reject("SYNC", format!("more than {MOST_TOLD} changes at a time"))
+            }
+            Err(error) => self.reject("an event", error.to_string()),
         }
     }
 

@@ -12,7 +12,7 @@ use warren_workers::{CommitFault, Description, Seat, ShadowVerdict, SwapFault, W
 
 use super::WorkerLoop;
 use super::gauge::{State, thread_cpu};
-use crate::messages::{Exited, SeatOrder, Started, ToKeeper};
+use crate::messages::{Exited, Faults, SeatOrder, Started, ToKeeper};
 
 /// How long a shadow may wait for calls: a worker that nobody asks for anything cannot be followed.
 const SHADOW_PATIENCE: Duration = Duration::from_secs(3);
@@ -69,8 +69,12 @@ impl WorkerLoop {
             SeatOrder::Revert { answer } => drop(answer.send(self.revert())),
             SeatOrder::Abandon => self.abandon_successor(),
             SeatOrder::Faults { answer } => {
-                _ = answer.send(self.seat.as_ref().map_or(0, Seat::restarts));
+                let seat = self.seat.as_ref();
+                let count = seat.map_or(0, Seat::restarts);
+                let last = seat.and_then(Seat::last_fault).map(str::to_owned);
+                _ = answer.send(Faults { count, last });
             }
+            SeatOrder::Reject { what, detail } => self.reject(what, detail),
             SeatOrder::Kill { answer } => drop(answer.send(self.kill())),
             SeatOrder::Retire => self.retire(),
         }
@@ -181,11 +185,18 @@ impl WorkerLoop {
     fn revert(&mut self) -> Result<WorkerSwap, String> {
         let now = self.clock.now();
         let Some(seat) = &mut self.seat else { return Err("it has no worker".to_owned()) };
-        if let Err(fault) = seat.prepare_rollback(now) {
+        match seat.prepare_rollback(now) {
+            Ok(_) => self.commit(),
             // After three faults in a row the seat went back by itself.
-            return Err(self.swap_fault(fault));
+            Err(SwapFault::NoPrevious) => Ok(WorkerSwap {
+                worker: self.index,
+                pause_us: 0,
+                pause_cpu_us: 0,
+                state_bytes: 0,
+                compared: 0,
+            }),
+            Err(fault) => Err(self.swap_fault(fault)),
         }
-        self.commit()
     }
 
     fn abandon_successor(&mut self) {
@@ -202,6 +213,15 @@ impl WorkerLoop {
             self.lose_worker(lost);
         }
         lost.is_some()
+    }
+
+    /// What the worker told cannot be: it goes, as after any bad answer.
+    pub(super) fn reject(&mut self, what: &'static str, detail: String) {
+        let now = self.clock.now();
+        let lost = self.seat.as_mut().and_then(|seat| seat.reject(now, what, detail));
+        if let Some(lost) = &lost {
+            self.lose_worker(lost);
+        }
     }
 
     /// Whether there are circuits on the worker. It is asked itself: what the keeper knows is some seconds

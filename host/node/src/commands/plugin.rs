@@ -50,6 +50,8 @@ fn keygen(
         std::fs::create_dir_all(folder)
             .map_err(|error| Failure::Failed(anyhow!("creating {}: {error}", folder.display())))?;
     }
+    // Nobody thinks of a password for nothing.
+    signature::free(out)?;
     let password = match password_file {
         Some(file) => Some(signature::read_password(file)?),
         None if no_password => None,
@@ -64,8 +66,8 @@ fn keygen(
     } else {
         let (secret, public) = (made.secret_file.display(), made.public_file.display());
         say(&format!(
-            "key {}: secret half in {secret}, public half in {public}\n\
-             nodes that shall take its modules need this in their configuration:\n\n\
+            "key {}\n  secret half  {secret}\n  public half  {public}\n\n\
+             Nodes that shall take its modules need this in their configuration:\n\n\
              [plugins]\nkeys = [\"{}\"]\n",
             made.public.id(),
             made.public
@@ -81,10 +83,11 @@ fn sign(
     password_file: Option<&Path>,
 ) -> Result<(), Failure> {
     let default = default_key();
-    let secret = SecretFile::open(key.unwrap_or(&default))?;
+    let key = key.unwrap_or(&default);
+    let secret = SecretFile::open(key)?;
     let password = match password_file {
         Some(file) => Some(signature::read_password(file)?),
-        None if secret.needs_password() => Some(asked("Password: ", None)?),
+        None if secret.needs_password() => Some(asked(&format!("Password of {}: ", key.display()), None)?),
         None => None,
     };
     let now = warren_core::SystemClock::start().now().as_micros() / 1_000_000;

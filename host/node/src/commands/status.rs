@@ -7,12 +7,10 @@ use std::time::Duration;
 
 use warren_ports::status::Status;
 
+use super::pages::Pages;
 use super::{Failure, asking, control, say, say_json, text};
 use crate::cli::{self, Global};
 use crate::stop::Stop;
-
-/// Puts the cursor home and clears what is below (ECMA-48: CUP, ED).
-const REDRAW: &str = "\x1b[H\x1b[J";
 
 pub(super) fn status(global: &Global, args: &cli::Status) -> Result<(), Failure> {
     let path = control(global)?;
@@ -31,17 +29,17 @@ pub(super) fn status(global: &Global, args: &cli::Status) -> Result<(), Failure>
 /// Until Ctrl-C, or nobody reads any more: both are a good end.
 async fn watch(global: &Global, path: &Path, period: Duration) -> Result<(), Failure> {
     let mut stop = Stop::on_signals().map_err(anyhow::Error::from)?;
-    let screen = !global.json && std::io::stdout().is_terminal();
+    let mut pages = (!global.json && std::io::stdout().is_terminal()).then(Pages::new);
     let mut watching = warren_api::watch(path, period).await?;
     loop {
         let status = tokio::select! {
             status = watching.next() => status?,
             () = stop.asked() => return Ok(()),
         };
-        let read = match (global.json, screen) {
-            (true, _) => say_json(&status)?,
-            (false, true) => say(&format!("{REDRAW}{}", page(&status))),
-            (false, false) => say(&line(&status)),
+        let read = match &mut pages {
+            Some(pages) => pages.show(&page(&status)),
+            None if global.json => say_json(&status)?,
+            None => say(&line(&status)),
         };
         if !read {
             return Ok(());
@@ -93,7 +91,8 @@ fn page(status: &Status) -> String {
     for reason in &status.waiting {
         let _ = writeln!(page, "waiting  {reason}");
     }
-    status.workers.iter().for_each(|worker| page.push_str(&text::worker(worker)));
+    page.push('\n');
+    page.push_str(&text::workers(&status.workers));
     page
 }
 

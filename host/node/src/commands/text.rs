@@ -27,25 +27,45 @@ pub(super) fn circuit(circuit: &CircuitStatus) -> String {
     text
 }
 
-/// A worker, one line.
-pub(super) fn worker(worker: &WorkerStatus) -> String {
-    let mut text = format!("worker {} {}", worker.index, worker.plugin);
-    if !worker.state.is_empty() {
-        let _ = write!(text, " {}", worker.state);
+/// Heads of the columns of [`workers`].
+const COLUMNS: [&str; 10] =
+    ["worker", "state", "busy", "circuits", "relays", "links", "carried", "drops", "restarts", "CPU"];
+
+/// Workers as a table, a line each below their heads. What each runs comes last, as it is longest.
+pub(super) fn workers(workers: &[WorkerStatus]) -> String {
+    let rows: Vec<[String; COLUMNS.len()]> = workers.iter().map(cells).collect();
+    let width = |column: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
+        cells.chain(COLUMNS.get(column).map(|head| head.len())).max().unwrap_or(0)
+    };
+    let line = |cells: &[&str], module: &str| {
+        let padded = cells.iter().enumerate().map(|(column, cell)| match column {
+            // A word.
+            1 => format!("{cell:<0$}  ", width(column)),
+            _ => format!("{cell:>0$}  ", width(column)),
+        });
+        format!("{}{module}\n", padded.collect::<String>())
+    };
+    let mut text = line(&COLUMNS, "module");
+    for (row, worker) in rows.iter().zip(workers) {
+        text.push_str(&line(&row.each_ref().map(String::as_str), &worker.plugin));
     }
-    let _ = writeln!(
-        text,
-        ": {:.0} % busy, {} circuits, {} relayed, {} links, {} relayed, {} drops, {} restarts, {:.1} CPU s",
-        worker.busy * 100.0,
-        worker.circuits,
-        worker.relayed_circuits,
-        worker.links,
-        bytes(worker.bytes_relayed),
-        worker.drops,
-        worker.restarts,
-        worker.cpu_s
-    );
     text
+}
+
+fn cells(worker: &WorkerStatus) -> [String; COLUMNS.len()] {
+    [
+        worker.index.to_string(),
+        worker.state.clone(),
+        format!("{:.0} %", worker.busy * 100.0),
+        worker.circuits.to_string(),
+        worker.relayed_circuits.to_string(),
+        worker.links.to_string(),
+        bytes(worker.bytes_relayed),
+        worker.drops.to_string(),
+        worker.restarts.to_string(),
+        format!("{:.1} s", worker.cpu_s),
+    ]
 }
 
 /// As megabytes with one digit, or smaller.
@@ -101,16 +121,21 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_is_one_line() {
-        let status = WorkerStatus {
+    fn workers_are_a_table() {
+        let one = WorkerStatus {
             index: 1,
             plugin: "tunnel 0.1.0".into(),
             state: "draining".into(),
             busy: 0.5,
+            bytes_relayed: 2_500_000,
             ..Default::default()
         };
-        let text = worker(&status);
-        assert!(text.starts_with("worker 1 tunnel 0.1.0 draining: 50 % busy, 0 circuits"), "{text}");
-        assert_eq!(text.lines().count(), 1);
+        let other = WorkerStatus { index: 10, state: "running".into(), busy: 1.0, ..one.clone() };
+        assert_eq!(
+            workers(&[one, other]),
+            "worker  state      busy  circuits  relays  links  carried  drops  restarts    CPU  module\n     \
+             1  draining   50 %         0       0      0   2.5 MB      0         0  0.0 s  tunnel 0.1.0\n    \
+             10  running   100 %         0       0      0   2.5 MB      0         0  0.0 s  tunnel 0.1.0\n"
+        );
     }
 }

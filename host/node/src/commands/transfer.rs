@@ -175,7 +175,7 @@ impl Client {
         for circuit in ready {
             circuits += 1;
             if self.shown.insert(circuit.id.clone()) {
-                self.screen.show(&Event::Circuit { path: circuit.path.clone() });
+                self.screen.show(&Event::Circuit { id: circuit.id.clone(), path: circuit.path.clone() });
             }
         }
         // Without a circuit the core knows why before the torrent's dials give up.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
 use warren_api::{News, SwapRequest, Swapping};
-use warren_ports::swap::{SwapReport, SwapStep};
+use warren_ports::swap::{SwapReport, SwapStage, SwapStep};
 
 use super::{Failure, asking, control, say, say_json, text};
 use crate::audit::stage_name;
@@ -26,6 +26,8 @@ pub(super) fn worker(global: &Global, command: &Worker) -> Result<(), Failure> {
             asking(async { Ok(warren_api::kill_worker(&path, *index).await?) })?;
             if global.json {
                 say_json(&serde_json::json!({ "event": "killed", "worker": index }))?;
+            } else {
+                say(&format!("worker {index} was dropped\n"));
             }
             Ok(())
         }
@@ -40,7 +42,7 @@ fn list(global: &Global, path: &Path) -> Result<(), Failure> {
         }
         return Ok(());
     }
-    say(&workers.iter().map(text::worker).collect::<String>());
+    say(&text::workers(&workers));
     Ok(())
 }
 
@@ -62,6 +64,8 @@ fn request(swap: &Swap) -> Result<SwapRequest, Failure> {
 async fn follow(global: &Global, mut swapping: Swapping) -> Result<(), Failure> {
     loop {
         match (swapping.next().await?, global.json) {
+            // What ends all of it is said as the command's error.
+            (News::Step(step), false) if step.stage == SwapStage::RolledBack && step.worker.is_none() => {}
             (News::Step(step), false) => drop(say(&line(&step))),
             (News::Done(report), false) => {
                 say(&summary(&report));
@@ -109,7 +113,7 @@ fn summary(report: &SwapReport) -> String {
 
 #[cfg(test)]
 mod tests {
-    use warren_ports::swap::{SwapStage, WorkerSwap};
+    use warren_ports::swap::WorkerSwap;
 
     use super::*;
 

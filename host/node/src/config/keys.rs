@@ -1,6 +1,8 @@
 //! Every key of the configuration, once: `config show`, `docs/configuration.md`, the checks and the
 //! suggestions all read this table.
 
+use warren_schemas::control::MOST_CIRCUITS;
+
 use super::kind::Kind;
 
 /// One key.
@@ -144,7 +146,7 @@ pub const KEYS: &[Key] = &[
     key(
         "relay",
         "max_circuits",
-        Kind::Integer { min: 0, max: u32::MAX as i64 },
+        Kind::Integer { min: 0, max: MOST_CIRCUITS as i64 },
         "0",
         "Circuits carried for others at one time, in each worker; 0 takes the protocol's default.",
     ),
@@ -238,6 +240,13 @@ pub const KEYS: &[Key] = &[
         Kind::Bool,
         "true",
         "Refuse a module without a signature by one of the keys. A signature that is there must be right in any case.",
+    ),
+    key(
+        "plugins",
+        "require_signature_at_start",
+        Kind::Bool,
+        "false",
+        "Ask for such a signature of the module that the node starts with too: turn it on where others can write that file. Native workers have no module.",
     ),
     key(
         "circuits",

@@ -32,23 +32,35 @@ pub struct Generated {
     pub public_file: PathBuf,
 }
 
-/// Makes a key pair: the secret half goes to `out`, the public one beside it with the ending `.pub`.
-/// Nothing is overwritten. Without a password whoever reads `out` can sign.
-///
-/// # Errors
-/// When a file is there already or cannot be written.
-pub fn generate(out: &Path, password: Option<&str>) -> Result<Generated, SignatureError> {
-    let public_file = match out.extension() {
+/// Where the public half of the key pair goes whose secret half goes to `out`.
+fn public_half(out: &Path) -> PathBuf {
+    match out.extension() {
         Some(ending) if ending != "pub" => out.with_extension("pub"),
         _ => {
             let mut name = out.as_os_str().to_owned();
             name.push(".pub");
             name.into()
         }
-    };
-    if let Some(there) = [out, &public_file].into_iter().find(|path| path.symlink_metadata().is_ok()) {
-        return Err(SignatureError::Exists(there.to_owned()));
     }
+}
+
+/// Whether a key pair can go to `out`.
+///
+/// # Errors
+/// When a file is there already.
+pub fn free(out: &Path) -> Result<(), SignatureError> {
+    let taken = [out.to_owned(), public_half(out)].into_iter().find(|path| path.symlink_metadata().is_ok());
+    taken.map_or(Ok(()), |there| Err(SignatureError::Exists(there)))
+}
+
+/// Makes a key pair: the secret half goes to `out`, the public one beside it with the ending `.pub`.
+/// Nothing is overwritten. Without a password whoever reads `out` can sign.
+///
+/// # Errors
+/// When a file is there already or cannot be written.
+pub fn generate(out: &Path, password: Option<&str>) -> Result<Generated, SignatureError> {
+    free(out)?;
+    let public_file = public_half(out);
     let making = |error: minisign::PError| SignatureError::Making { what: "key", detail: error.to_string() };
     let pair = match password {
         Some(password) => KeyPair::generate_encrypted_keypair(Some(password.to_owned())),

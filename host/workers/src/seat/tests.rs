@@ -144,6 +144,37 @@ fn waits_double_up_to_five_seconds_and_end_with_a_long_life() {
 }
 
 #[test]
+fn workers_that_did_some_work_are_replaced_at_once_and_their_module_is_quarantined() {
+    let (_, mut seat) = seat(b"d");
+    for failure in 0..20u64 {
+        let now = failure * 1000;
+        assert_eq!(seat.quarantined().is_some(), failure >= 8, "before failure {failure}");
+        if failure > 0 {
+            seat.timeout(at(now)).unwrap();
+        }
+        let lost = data(&mut seat, at(now + 1000)).unwrap_err();
+        if failure > 0 {
+            assert_eq!(lost.wake_at, at(now + 1000), "after failure {failure}");
+        }
+    }
+    let words = seat.last_fault().unwrap();
+    assert!(words.contains("fragile trapped in data"), "{words}");
+}
+
+#[test]
+fn what_a_worker_tells_may_cost_it_its_seat() {
+    let (_, mut seat) = seat(b"ok");
+    assert!(seat.reject(at(0), "SYNC", "too much".to_owned()).is_none(), "nobody sits there");
+    seat.start(at(0)).unwrap();
+    let lost = seat.reject(at(1), "SYNC", "too much".to_owned()).unwrap();
+    assert_eq!(lost.fault.unwrap().to_string(), "fragile gave a bad answer in SYNC: too much");
+    assert_eq!((lost.wake_at, seat.restarts()), (at(1), 1));
+    data(&mut seat, at(1)).unwrap();
+    let lost = seat.reject(at(2), "SYNC", "again".to_owned()).unwrap();
+    assert_eq!(lost.wake_at, at(102), "it counts as any fault");
+}
+
+#[test]
 fn a_replacement_that_does_not_start_is_tried_again() {
     let (factory, mut seat) = seat(b"d");
     *factory.barren.lock().unwrap() = 0;

@@ -183,7 +183,8 @@ impl Tunnel {
         if link.peer_id != settings.config.peer_id {
             return Err(DropReason::WrongPeer);
         }
-        if let Some(linked) = self.linked.get(cx.now, &(from, link.x)) {
+        let same = (from, link.fingerprint());
+        if let Some(linked) = self.linked.get(cx.now, &same) {
             return overwrite(region, place, from, |room| repeat(linked, room));
         }
         let proven = settings.cookies.check(cx.now, from, link.initiator, &link.x, &link.cookie);
@@ -200,6 +201,7 @@ impl Tunnel {
             self.may_finish(cx, from)?;
         }
         let linked = self.answer_link(cx, &link, from, proven)?;
+        self.linked.insert(same, linked.clone(), cx.now.after(SAME_ANSWER));
         overwrite(region, place, from, |room| repeat(&linked, room))
     }
 
@@ -239,7 +241,6 @@ impl Tunnel {
             *self.proven.entry(network_of(from)).or_default() += 1;
         }
         self.arm_link(own);
-        self.linked.insert((from, link.x), linked.clone(), cx.now.after(SAME_ANSWER));
         Ok(linked)
     }
 

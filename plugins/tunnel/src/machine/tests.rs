@@ -10,7 +10,7 @@ mod links;
 use std::time::Duration;
 
 use warren_schemas::CircuitHandle;
-use warren_schemas::control::{CircuitEnd, Event, Request, Sync};
+use warren_schemas::control::{CircuitEnd, Event, Request, Sync, Told};
 
 use crate::drop_reason::DropReason;
 use crate::testing::{Net, Seeded};
@@ -53,9 +53,9 @@ pub(super) fn sync(net: &mut Net, node: usize) -> Sync {
     match net.answer(node, id) {
         Some(Event::Sync(frame)) => {
             assert!(frame.full);
-            let mut sync = Sync::default();
-            sync.apply(frame);
-            sync
+            let mut told = Told::default();
+            told.apply(frame).unwrap();
+            told.sync()
         }
         other => panic!("no report: {other:?}"),
     }

@@ -5,6 +5,7 @@ use warren_schemas::{LinkId, PeerId};
 
 use super::{Reader, VERSION, Writer};
 use crate::cookie::COOKIE_LEN;
+use crate::crypto::hmac;
 use crate::drop_reason::DropReason;
 use crate::fragments::{FRAGMENT_HEADER, Fragment};
 
@@ -103,6 +104,17 @@ impl<'a> Link<'a> {
             return Err(DropReason::Malformed);
         }
         Ok(link)
+    }
+
+    /// What makes it the same LINK when it is sent again: everything that the handshake depends on. A
+    /// cookie may come to it later.
+    #[must_use]
+    pub fn fingerprint(&self) -> [u8; 32] {
+        let Self { suite, initiator, peer_id, epoch, x, cookie: _, part } = self;
+        let numbers = [*suite, part.index, part.total];
+        let (initiator, epoch) = (initiator.0.to_be_bytes(), epoch.to_be_bytes());
+        // Only the last one's length varies.
+        *hmac(b"warren same link 1", &[&numbers, &initiator, &peer_id.0, &epoch, x, part.bytes])
     }
 
     /// Writes a whole datagram to the start of `out`; gives its length, none without that room.

@@ -157,3 +157,22 @@ fn opening_datagrams_that_cannot_be_are_refused() {
     nobody.encode(&mut buf).unwrap();
     assert_eq!(Link::decode(&buf), Err(DropReason::Malformed));
 }
+
+#[test]
+fn a_link_is_the_same_when_only_its_cookie_is_another() {
+    let one = link();
+    let part = |total, bytes| Fragment { total, bytes, ..one.part };
+    assert_eq!(Link { cookie: [8; 32], ..one }.fingerprint(), one.fingerprint());
+    let others = [
+        Link { suite: one.suite ^ 1, ..one },
+        Link { initiator: LinkId(one.initiator.0 ^ 1), ..one },
+        Link { peer_id: PeerId([0xee; 32]), ..one },
+        Link { epoch: one.epoch ^ 1, ..one },
+        Link { x: [0xee; 32], ..one },
+        Link { part: part(2, one.part.bytes), ..one },
+        Link { part: part(1, b"another"), ..one },
+    ];
+    for other in others {
+        assert_ne!(other.fingerprint(), one.fingerprint(), "{other:?}");
+    }
+}

@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 
-use warren_schemas::control::{CloseReason, Event, Request, SYNC_NEVER, Sync, TunnelConfig};
+use warren_schemas::control::{CloseReason, Event, Request, SYNC_NEVER, Sync, Told, TunnelConfig};
 use warren_schemas::stream::{StreamReply, StreamRequest, Target};
 use warren_schemas::{CircuitHandle, RequestId};
 
@@ -49,14 +49,16 @@ fn request(world: &mut World, bytes: &[u8]) {
 fn event(bytes: &[u8]) {
     let read = same(Event::decode(bytes), |(id, event)| event.encode(*id), Event::decode);
     if let Some((_, Event::Sync(frame))) = read {
-        let mut view = Sync::default();
-        view.apply(&frame);
-        let once = view.clone();
-        view.apply(&frame);
-        assert_eq!(view, once);
-        let mut copy = Sync::default();
-        copy.apply(&view.whole());
-        assert_eq!(copy, view, "what is told whole is taken whole");
+        let mut view = Told::default();
+        if view.apply(&frame).is_err() {
+            return;
+        }
+        let once = view.sync();
+        assert_eq!(view.apply(&frame), Ok(()));
+        assert_eq!(view.sync(), once);
+        let mut copy = Told::default();
+        assert_eq!(copy.apply(&once.whole()), Ok(()));
+        assert_eq!(copy.sync(), once, "what is told whole is taken whole");
     }
 }
 

@@ -2,7 +2,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use warren_schemas::RequestId;
-use warren_schemas::control::{CircuitEnd, CloseReason, Event, Request, Sync, SyncFrame};
+use warren_schemas::control::{CircuitEnd, CloseReason, Event, Request, SyncFrame, Told};
 
 use super::{SECOND, arrived, datagrams, drops, last_hop_handle, sync, works};
 use crate::testing::Net;
@@ -319,11 +319,11 @@ fn frames_tell_every_period_what_changed_and_nothing_when_nothing_did() {
     net.run_for(Duration::from_secs(6));
     let first = frames(&net, 1, 0);
     assert!(first[0].full);
-    let mut view = Sync::default();
-    first.iter().for_each(|frame| view.apply(frame));
-    assert_eq!((view.relayed_circuits, view.active), (1, 1));
+    let mut view = Told::default();
+    first.iter().for_each(|frame| view.apply(frame).unwrap());
+    assert_eq!((view.counts().relayed_circuits, view.counts().active), (1, 1));
     net.run_for(Duration::from_secs(5));
-    frames(&net, 1, 0).iter().for_each(|frame| view.apply(frame));
+    frames(&net, 1, 0).iter().for_each(|frame| view.apply(frame).unwrap());
     let before = net.nodes[1].events.len();
     for _ in 0..3 {
         net.send(0, circuit, &datagrams(2, 10));
@@ -334,15 +334,15 @@ fn frames_tell_every_period_what_changed_and_nothing_when_nothing_did() {
     for frame in &frames_of_relay {
         assert!(!frame.full && frame.cells_relayed.is_some());
         assert_eq!((frame.links, frame.relayed_circuits), (None, None), "they did not change");
-        view.apply(frame);
+        view.apply(frame).unwrap();
     }
-    assert_eq!(view.active, 0, "ten cells in five seconds only keep it alive");
+    assert_eq!(view.counts().active, 0, "ten cells in five seconds only keep it alive");
     let known = sync(&mut net, 1);
-    assert_eq!(view.cells_relayed, known.cells_relayed);
-    let mut exit = Sync::default();
-    frames(&net, 3, 0).iter().for_each(|frame| exit.apply(frame));
+    assert_eq!(view.counts().cells_relayed, known.cells_relayed);
+    let mut exit = Told::default();
+    frames(&net, 3, 0).iter().for_each(|frame| exit.apply(frame).unwrap());
     let now = sync(&mut net, 3);
-    assert_eq!(exit.circuits, now.circuits);
+    assert_eq!(exit.sync().circuits, now.circuits);
 }
 
 #[test]

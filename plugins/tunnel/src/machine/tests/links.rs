@@ -71,6 +71,25 @@ fn a_repeated_link_gets_the_same_answer_and_makes_nothing_new() {
 }
 
 #[test]
+fn whoever_asks_first_with_the_same_share_spoils_nothing() {
+    let mut net = Net::with_relays(14, 1);
+    net.recording = true;
+    // LINK does not arrive before somebody on the path has had its turn.
+    net.loss = 1000;
+    let id = net.create(0, &[1]);
+    net.run_for(Duration::from_millis(100));
+    let link = kinds(&net.record, Kind::Link)[0].clone();
+    // The first byte of the initiator's link id (docs/protocol.md, section 4.1).
+    let mut forged = link.clone();
+    forged.bytes[7] ^= 1;
+    net.inject(1, link.from, &forged.bytes);
+    assert_eq!(kinds(&net.record, Kind::Linked).len(), 1, "it is answered");
+    net.loss = 0;
+    net.run_for(Duration::from_secs(2));
+    assert!(matches!(net.answer(0, id), Some(Event::CircuitReady { .. })), "at the first retry");
+}
+
+#[test]
 fn a_lost_answer_is_asked_for_again() {
     let mut net = Net::with_relays(5, 2);
     net.loss = 1000;

@@ -3,140 +3,18 @@
 
 #![expect(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::collections::BTreeSet;
+mod faults;
+mod scene;
+
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
-use warren_e2e::fetch::{self, Door, Page, Steady};
-use warren_e2e::lab::Lab;
-use warren_e2e::operator::{self, Signer, Step};
-use warren_e2e::origin::Origin;
+use warren_e2e::fetch::{self, Page, Steady};
+use warren_e2e::operator::{self, Signer};
 
-const MB: u64 = 1_000_000;
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A network whose nodes take what `signer` signed, and somebody to fetch from.
-struct Scene {
-    lab: Lab,
-    signer: Signer,
-    origin: Origin,
-    door: Door,
-}
-
-impl Scene {
-    fn new(relays: u8, exits: u8, workers: u8) -> Self {
-        Self::with(relays, exits, &[("workers.count", workers.to_string())])
-    }
-
-    fn with(relays: u8, exits: u8, set: &[(&str, String)]) -> Self {
-        let signer = Signer::new().unwrap();
-        let set: Vec<_> = set.iter().cloned().chain([signer.trusted()]).collect();
-        let lab = Lab::with(relays, exits, &set).unwrap();
-        let (origin, door) = (Origin::start().unwrap(), lab.door().unwrap());
-        Self { lab, signer, origin, door }
-    }
-
-    /// A page that goes on while other things happen, and the circuit that carries it.
-    fn page(&self, user: &str, length: u64) -> (Steady, Value) {
-        let mut page = Page::open(&self.door, user, self.origin.address(), length).unwrap();
-        page.read_to(MB).unwrap();
-        let carrier = self.carrier();
-        (Steady::read(page, 5 * MB), carrier)
-    }
-
-    /// A page that hardly moves, on a circuit of this worker.
-    fn page_on(&self, worker: u64) -> Steady {
-        for user in 0..8 {
-            let isolation = format!("slow-{user}");
-            let page = Page::open(&self.door, &format!("h1-{isolation}"), self.origin.address(), 50 * MB);
-            let carries = |circuit: &Value| {
-                circuit["isolation"] == isolation.as_str()
-                    && circuit["streams"] == 1
-                    && worker_of(id(circuit)) == worker
-            };
-            if self.circuits().iter().any(carries) {
-                return Steady::read(page.unwrap(), MB / 100);
-            }
-        }
-        panic!("no circuit of worker {worker} carries a page: {:#?}", self.circuits());
-    }
-
-    /// The client's circuit that carries something.
-    #[track_caller]
-    fn carrier(&self) -> Value {
-        let circuits = self.circuits();
-        let busy = circuits.iter().find(|circuit| circuit["streams"].as_u64() > Some(0));
-        busy.unwrap_or_else(|| panic!("no circuit carries the page: {circuits:#?}")).clone()
-    }
-
-    fn circuits(&self) -> Vec<Value> {
-        self.lab.circuits("client").unwrap()
-    }
-
-    /// The client's circuits that can be used.
-    fn ids(&self) -> BTreeSet<String> {
-        ids(&self.circuits())
-    }
-
-    /// The same, when none is being built any more.
-    fn settled(&self) -> BTreeSet<String> {
-        let settled = || {
-            let circuits = self.circuits();
-            let all = circuits.len() >= 6 && circuits.iter().all(|circuit| circuit["state"] == "ready");
-            Ok(all.then(|| ids(&circuits)))
-        };
-        self.lab.until("client", "rest", PATIENCE, settled).unwrap()
-    }
-
-    /// The circuit of this worker that carries a page, as soon as there is one.
-    fn carried_by(&self, worker: u64) -> Value {
-        let carries = |circuit: &Value| {
-            worker_of(id(circuit)) == worker
-                && circuit["state"] == "ready"
-                && circuit["streams"].as_u64() > Some(0)
-        };
-        let found = || Ok(self.circuits().into_iter().find(carries));
-        self.lab.until("client", "circuit that carries a page", PATIENCE, found).unwrap()
-    }
-
-    /// Waits until worker 0 of a node, which drains, is gone.
-    fn drained(&self, node: &str) {
-        let gone = || Ok((states(&self.lab, node) == [(1, "running".into())]).then_some(()));
-        self.lab.until(node, "end of the old worker", PATIENCE, gone).unwrap();
-        let last = self.lab.audit(node).unwrap().pop().unwrap();
-        assert_eq!(last.place(), "drained 0", "{last:?}");
-    }
-
-    /// The node at this hop of a circuit, from 0.
-    fn node_at(&self, circuit: &Value, hop: usize) -> String {
-        self.lab.name_of(circuit["path"].get(hop).and_then(Value::as_str).unwrap()).unwrap()
-    }
-
-    /// How often workers of a node were replaced after a fault, all together.
-    fn restarts(&self, node: &str) -> u64 {
-        self.lab.workers(node).unwrap().iter().map(|worker| worker["restarts"].as_u64().unwrap()).sum()
-    }
-}
-
-fn ids(circuits: &[Value]) -> BTreeSet<String> {
-    let ready = circuits.iter().filter(|circuit| circuit["state"] == "ready");
-    ready.map(|circuit| id(circuit).to_owned()).collect()
-}
-
-fn id(circuit: &Value) -> &str {
-    circuit["id"].as_str().unwrap()
-}
-
-/// The worker of a circuit.
-fn worker_of(id: &str) -> u64 {
-    id.split_once('.').unwrap().0.parse().unwrap()
-}
-
-fn places(steps: &[Step]) -> Vec<String> {
-    steps.iter().map(Step::place).collect()
-}
+use scene::{MB, PATIENCE, Scene, id, ids, places, states, worker_of};
 
 #[test]
 fn modules_are_exchanged_under_a_download_and_taken_back() {
@@ -212,7 +90,7 @@ fn only_the_circuits_of_a_killed_worker_are_rebuilt() {
     scene.settled();
     let (page, carrier) = scene.page("h3", 400 * MB);
     let worker = worker_of(id(&carrier));
-    let other = scene.page_on(1 - worker);
+    let other = scene.page_on(1 - worker, MB / 100);
     let mut others = scene.ids();
     others.retain(|id| worker_of(id) != worker);
     assert!(!others.is_empty());
@@ -317,14 +195,6 @@ fn with_drain_the_old_worker_keeps_its_circuits_until_they_end() {
     scene.drained(&relay);
 }
 
-/// The workers of a node and how they are.
-fn states(lab: &Lab, node: &str) -> Vec<(u64, String)> {
-    let workers = lab.workers(node).unwrap();
-    let state =
-        |worker: &Value| (worker["index"].as_u64().unwrap(), worker["state"].as_str().unwrap().to_owned());
-    workers.iter().map(state).collect()
-}
-
 #[test]
 fn a_worker_comes_when_there_is_much_to_do_and_goes_when_it_is_quiet() {
     let set = [("workers.min", "1"), ("workers.max", "2")];
@@ -340,7 +210,7 @@ fn a_worker_comes_when_there_is_much_to_do_and_goes_when_it_is_quiet() {
     };
     count(2);
     assert!(pages.iter().all(Steady::is_under_way));
-    let slow = scene.page_on(1);
+    let slow = scene.page_on(1, MB / 100);
     drop(pages);
     let drains = || {
         let drains = [(0, "running".into()), (1, "draining".into())];
