@@ -127,7 +127,8 @@ impl Settings {
         let mut congestion = CubicConfig::default();
         congestion.initial_window(self.initial_window);
         let mut acks = AckFrequencyConfig::default();
-        acks.ack_eliciting_threshold(VarInt::from_u32(self.ack_threshold)).max_ack_delay(Some(self.ack_delay));
+        acks.ack_eliciting_threshold(VarInt::from_u32(self.ack_threshold))
+            .max_ack_delay(Some(self.ack_delay));
         let mut transport = TransportConfig::default();
         transport
             .initial_mtu(MTU)
