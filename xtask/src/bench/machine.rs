@@ -44,10 +44,8 @@ impl Machine {
 
     /// In a sentence.
     pub(super) fn sentence(&self) -> String {
-        let Self { date, cpu, cores, memory_gib, kernel, rustc, load } = self;
-        format!(
-            "{date}; {cores} cores of {cpu}, {memory_gib} GiB, Linux {kernel}, loopback, Rust {rustc}; load {load} before"
-        )
+        let Self { date, cpu, cores, memory_gib, kernel, rustc, .. } = self;
+        format!("{date}; {cores} cores of {cpu}, {memory_gib} GiB, Linux {kernel}, loopback, Rust {rustc}")
     }
 }
 

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use warren_bench::cpu::CpuPerGb;
 use warren_bench::peers::Row;
 
 /// Warren ÷ another system, by that system and the downloads at once.
@@ -16,23 +15,17 @@ pub(super) struct Ratio {
     pub(super) cpu_total: f64,
 }
 
-/// The median of each figure for itself; all rows are of one system and as many downloads.
+/// The median speed, the median wait, and the CPU of the run whose sum is the median, so that its roles add up.
+/// All rows are of one system and as many downloads.
 pub(super) fn median(rows: &[Row]) -> Option<Row> {
-    let middle = |of: &dyn Fn(&Row) -> Option<f64>| {
-        let mut values: Vec<f64> = rows.iter().filter_map(of).collect();
-        values.sort_by(f64::total_cmp);
-        values.get(values.len() / 2).copied()
+    let by = |of: fn(&Row) -> f64| {
+        let mut sorted: Vec<&Row> = rows.iter().collect();
+        sorted.sort_by(|a, b| of(a).total_cmp(&of(b)));
+        sorted.get(sorted.len() / 2).copied()
     };
-    let cpu = |of: fn(&CpuPerGb) -> Option<f64>| middle(&|row: &Row| of(&row.cpu_s_per_gb));
-    let mut row = rows.first()?.clone();
-    row.mb_per_s = middle(&|row| Some(row.mb_per_s))?;
-    row.first_byte_s = middle(&|row| Some(row.first_byte_s))?;
-    row.cpu_s_per_gb = CpuPerGb {
-        originator: cpu(|cpu| cpu.originator),
-        relay: cpu(|cpu| cpu.relay),
-        exit: cpu(|cpu| cpu.exit),
-        total: cpu(|cpu| cpu.total),
-    };
+    let mut row = by(|row| row.cpu_s_per_gb.total.unwrap_or_default())?.clone();
+    row.mb_per_s = by(|row| row.mb_per_s)?.mb_per_s;
+    row.first_byte_s = by(|row| row.first_byte_s)?.first_byte_s;
     Some(row)
 }
 
@@ -52,6 +45,8 @@ pub(super) fn of(rows: &[Row]) -> Ratios {
 
 #[cfg(test)]
 mod tests {
+    use warren_bench::cpu::CpuPerGb;
+
     use super::*;
 
     fn row(system: &'static str, parallel: u8, mb_per_s: f64, total: f64) -> Row {
@@ -61,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn medians_are_of_each_figure() {
+    fn medians_are_of_speed_and_of_the_sum_of_cpu() {
         let rows = [row("tor", 1, 30.0, 9.0), row("tor", 1, 10.0, 7.0), row("tor", 1, 20.0, 8.5)];
         assert_eq!(median(&rows), Some(row("tor", 1, 20.0, 8.5)));
         assert_eq!(median(&[]), None);
