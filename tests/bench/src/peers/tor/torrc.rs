@@ -15,7 +15,7 @@ const RELAYS: [u8; 3] = [127, 77, 1];
 const EXITS: [u8; 3] = [127, 77, 2];
 
 /// Everybody's. `Schedulers Vanilla` writes cells as they come: KIST, the default, waits for its 10 ms tick and
-/// asks the kernel how much TCP would take. On one machine Vanilla is four times faster.
+/// asks the kernel how much TCP would take.
 const COMMON: &str = "\
 TestingTorNetwork 1
 Schedulers Vanilla
