@@ -124,7 +124,7 @@ pub(crate) fn run(bench: &Bench) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// What every measurement is called.
+/// What every measurement is called; what is hidden is a part of another.
 fn names() -> Vec<String> {
     let all = Job::augment_subcommands(clap::Command::new("bench"));
     all.get_subcommands().filter(|job| !job.is_hide_set()).map(|job| job.get_name().to_owned()).collect()
