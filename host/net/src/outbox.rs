@@ -16,10 +16,10 @@ const SPARE: usize = 64;
 /// Bytes that wait by default, before datagrams are dropped.
 const DEFAULT_LIMIT: usize = 4 << 20;
 
-/// Datagrams that wait to be sent. Those of one address and length, the last perhaps shorter,
-/// form a run that [`Socket::send`](crate::Socket::send) gives the kernel at once.
+/// Datagrams that wait to be sent. Those of one address, one worker there and one length, the last perhaps
+/// shorter, form a run that [`Socket::send`](crate::Socket::send) gives the kernel at once.
 ///
-/// Order is kept for each address, not between addresses. When its limit is reached, new
+/// Order is kept for each worker of an address, not between them. When its limit is reached, new
 /// datagrams are dropped and counted: what waits is older and was promised first.
 #[derive(Debug)]
 pub struct Outbox {
@@ -34,6 +34,8 @@ pub struct Outbox {
 #[derive(Debug)]
 pub(crate) struct Run {
     pub(crate) address: SocketAddr,
+    /// The worker whose they are there: a kernel steers a whole run by its first datagram.
+    worker: u8,
     /// Bytes of each datagram but the last.
     pub(crate) segment: usize,
     pub(crate) bytes: Vec<u8>,
@@ -43,8 +45,8 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    fn takes(&self, address: SocketAddr, length: usize) -> bool {
-        self.open && self.address == address && length <= self.segment
+    fn takes(&self, length: usize) -> bool {
+        self.open && length <= self.segment
     }
 
     fn push(&mut self, datagram: &[u8]) {
@@ -52,6 +54,11 @@ impl Run {
         let full = self.bytes.len() + self.segment > MAX_RUN.min(MAX_SEGMENTS * self.segment);
         self.open = datagram.len() == self.segment && !full;
     }
+}
+
+/// The top byte of the link id (docs/protocol.md, section 2); 0 where there is none.
+fn worker_of(datagram: &[u8]) -> u8 {
+    datagram.get(1).copied().unwrap_or_default()
 }
 
 impl Default for Outbox {
@@ -76,9 +83,11 @@ impl Outbox {
             return false;
         }
         self.waiting += length;
-        let newest = self.runs.iter_mut().rev().take(LOOK_BACK).find(|run| run.address == address);
+        let worker = worker_of(datagram);
+        let joins = |run: &&mut Run| run.address == address && run.worker == worker;
+        let newest = self.runs.iter_mut().rev().take(LOOK_BACK).find(joins);
         match newest {
-            Some(run) if run.takes(address, length) => run.push(datagram),
+            Some(run) if run.takes(length) => run.push(datagram),
             _ => self.open_run(address, datagram),
         }
         true
@@ -87,7 +96,8 @@ impl Outbox {
     fn open_run(&mut self, address: SocketAddr, datagram: &[u8]) {
         let mut bytes = self.spare.pop().unwrap_or_default();
         bytes.clear();
-        let mut run = Run { address, segment: datagram.len(), bytes, sent: 0, open: true };
+        let (worker, segment) = (worker_of(datagram), datagram.len());
+        let mut run = Run { address, worker, segment, bytes, sent: 0, open: true };
         run.push(datagram);
         self.runs.push_back(run);
     }
@@ -152,6 +162,20 @@ mod tests {
         }
         assert_eq!(lengths(&outbox), [(1, 1300, 6500), (2, 1350, 6750)]);
         assert_eq!(outbox.waiting(), 13_250);
+    }
+
+    #[test]
+    fn workers_of_one_address_make_runs_of_their_own() {
+        let mut outbox = Outbox::default();
+        for number in 0..6u8 {
+            let (worker, length) = (number % 2, if number < 4 { 100 } else { 50 });
+            let mut datagram = vec![number; length];
+            datagram[1] = worker;
+            outbox.push(address(1), &datagram);
+        }
+        assert_eq!(lengths(&outbox), [(1, 100, 250), (1, 100, 250)]);
+        let of = |run: &Run| -> Vec<u8> { run.bytes.iter().step_by(100).copied().collect() };
+        assert_eq!(outbox.runs.iter().map(of).collect::<Vec<_>>(), [[0, 2, 4], [1, 3, 5]]);
     }
 
     #[test]

@@ -25,11 +25,10 @@ const ORIGINATOR: usize = 1;
 const RELAY: usize = 2;
 const EXIT: usize = 3;
 
-/// What a batch may allocate in each role. A relay's has the two of the batch that goes in and the answer that
-/// comes out. At the ends quinn allocates as well, some for each packet; that is not ours to change, and not
-/// bounded here by more than the batches of 64 that a download makes.
+/// What a batch may allocate in each role: a relay the answer that comes out and little else. At the ends QUIC
+/// allocates as well, for runs of packets; batches of a download have about 50 cells there.
 const MOST: [(usize, &str, u64); 3] =
-    [(RELAY, "relay", 3), (EXIT, "exit", 32), (ORIGINATOR, "originator", 160)];
+    [(RELAY, "relay", 3), (EXIT, "exit", 24), (ORIGINATOR, "originator", 24)];
 
 /// What one role did.
 struct Tally {
