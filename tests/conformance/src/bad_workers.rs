@@ -66,7 +66,7 @@ fn a_loop_ends_by_cpu_time() {
     let (mut worker, _) = rogue(settings(), Behaviour::LoopInData, b"");
     let fault = worker.data(NOW, full()).unwrap_err();
     assert!(matches!(fault, WorkerFault::Deadline { call: "data", limit_ms: 50, .. }), "{fault}");
-    assert!(fault.to_string().contains("limit of 50 ms; it was in rogue::spin"), "{fault}");
+    assert!(fault.to_string().contains("limit of 50 ms; it was in warren_fixtures::weak::spin"), "{fault}");
     assert_dead(worker.as_mut());
 }
 
