@@ -12,7 +12,7 @@ use warren_schemas::control::{CloseReason, Request, SyncFrame, TunnelConfig};
 use warren_schemas::descriptor::{Descriptor, SignedDescriptor};
 use warren_schemas::{CircuitHandle, RequestId, Timestamp};
 use warren_streams::Connection;
-use warren_workers::{Description, ShadowVerdict, WorkerFactory};
+use warren_workers::{Description, Retired, ShadowVerdict, WorkerFactory};
 
 /// To a worker thread.
 pub(crate) enum ToWorker {
@@ -44,8 +44,10 @@ pub(crate) enum SeatOrder {
     Prepare { factory: Arc<dyn WorkerFactory>, answer: oneshot::Sender<Result<Description, String>> },
     /// Let the prepared module follow the worker for so many answers.
     Shadow { answers: u32, answer: oneshot::Sender<ShadowVerdict> },
-    /// Hand the state to the successor.
-    Commit { answer: oneshot::Sender<Result<WorkerSwap, String>> },
+    /// Go through a page of both workers' memory; answers whether there are more.
+    Warm { page: u32, answer: oneshot::Sender<Result<bool, String>> },
+    /// Hand the state to the successor. Who had it before comes back to be dropped, which is not quick.
+    Commit { answer: oneshot::Sender<Result<(WorkerSwap, Option<Retired>), String>> },
     /// The module that has the seat is no longer on trial.
     Trust,
     /// Go back to the module before, with the state as it is.

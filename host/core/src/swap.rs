@@ -218,9 +218,8 @@ impl Exchange<'_> {
         self.tell(SwapStage::SelfTested, Some(worker), module).await;
         let compared = if canary { self.shadow(worker, order.canary).await? } else { 0 };
         let faults = self.faults(worker).await;
-        let committed = self.core.ask(worker, |answer| SeatOrder::Commit { answer }).await;
-        let committed = committed.unwrap_or_else(|| Err("its thread does not answer".to_owned()));
-        let swap = committed.map_err(|reason| SwapError::Commit { worker, reason })?;
+        self.warm(worker).await.map_err(|reason| SwapError::Unfit { worker, reason })?;
+        let swap = self.commit(worker).await.map_err(|reason| SwapError::Commit { worker, reason })?;
         let detail = format!("{} bytes of state in {} µs", swap.state_bytes, swap.pause_us);
         self.tell(SwapStage::Committed, Some(worker), detail).await;
         if canary {
@@ -233,10 +232,34 @@ impl Exchange<'_> {
         Ok(WorkerSwap { compared, ..swap })
     }
 
+    /// Goes through the memory that a commit will, a page in a turn of the thread.
+    async fn warm(&self, worker: u8) -> Result<(), String> {
+        let mut page = 0;
+        while self.asked(worker, |answer| SeatOrder::Warm { page, answer }).await? {
+            page += 1;
+        }
+        Ok(())
+    }
+
+    async fn commit(&self, worker: u8) -> Result<WorkerSwap, String> {
+        let (swap, retired) = self.asked(worker, |answer| SeatOrder::Commit { answer }).await?;
+        // Some megabytes are overwritten.
+        drop(tokio::task::spawn_blocking(move || drop(retired)));
+        Ok(swap)
+    }
+
+    async fn asked<T>(
+        &self,
+        worker: u8,
+        order: impl FnOnce(oneshot::Sender<Result<T, String>>) -> SeatOrder,
+    ) -> Result<T, String> {
+        let answer = self.core.ask(worker, order).await;
+        answer.unwrap_or_else(|| Err("its thread does not answer".to_owned()))
+    }
+
     async fn prepare(&self, worker: u8, factory: &Arc<dyn WorkerFactory>) -> Result<String, String> {
         let factory = Arc::clone(factory);
-        let prepared = self.core.ask(worker, |answer| SeatOrder::Prepare { factory, answer }).await;
-        let prepared = prepared.unwrap_or_else(|| Err("its thread does not answer".to_owned()))?;
+        let prepared = self.asked(worker, |answer| SeatOrder::Prepare { factory, answer }).await?;
         Ok(format!("{prepared}, suites {:?}", prepared.suites))
     }
 
@@ -276,13 +299,12 @@ impl Exchange<'_> {
     async fn take_back(&self, done: &[WorkerSwap], old: &Arc<dyn WorkerFactory>, why: &SwapError) {
         for swap in done {
             let back = match self.prepare(swap.worker, old).await {
-                Ok(_) => self.core.ask(swap.worker, |answer| SeatOrder::Commit { answer }).await,
-                Err(reason) => Some(Err(reason)),
+                Ok(_) => self.commit(swap.worker).await,
+                Err(reason) => Err(reason),
             };
             let detail = match back {
-                Some(Ok(_)) => format!("{} again, because {why}", self.names.0),
-                Some(Err(reason)) => format!("stays with {}: {reason}", self.names.1),
-                None => "its thread does not answer".to_owned(),
+                Ok(_) => format!("{} again, because {why}", self.names.0),
+                Err(reason) => format!("stays with {}: {reason}", self.names.1),
             };
             self.core.order(swap.worker, SeatOrder::Trust).await;
             self.tell(SwapStage::RolledBack, Some(swap.worker), detail).await;

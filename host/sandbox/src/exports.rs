@@ -43,6 +43,7 @@ pub(crate) struct Exports {
     pub(crate) snapshot: TypedFunc<(), State>,
     /// Its type was checked; it is named again at the call, which lends its bytes.
     pub(crate) import_state: Func,
+    pub(crate) touch: TypedFunc<(u32, u32), (u32,)>,
     pub(crate) shutdown: TypedFunc<(u64, u8), Bytes>,
 }
 
@@ -56,7 +57,7 @@ impl Exports {
         };
         let (describe, self_test, snapshot) = (index("describe")?, index("self-test")?, index("snapshot")?);
         let (configure, control, data) = (index("configure")?, index("control")?, index("data")?);
-        let (timeout, shutdown) = (index("timeout")?, index("shutdown")?);
+        let (timeout, touch, shutdown) = (index("timeout")?, index("touch")?, index("shutdown")?);
         let (export_state, import_state) = (index("export-state")?, index("import-state")?);
         let import_state = instance.get_func(&mut *store, import_state);
         let import_state = import_state.ok_or_else(|| missing("import-state"))?;
@@ -71,6 +72,7 @@ impl Exports {
             export_state: instance.get_typed_func(&mut *store, export_state)?,
             snapshot: instance.get_typed_func(&mut *store, snapshot)?,
             import_state,
+            touch: instance.get_typed_func(&mut *store, touch)?,
             shutdown: instance.get_typed_func(&mut *store, shutdown)?,
         })
     }

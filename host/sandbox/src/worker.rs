@@ -202,6 +202,12 @@ impl Worker for WasmWorker {
         answer.map_err(|detail| self.state_fault(IMPORT, &detail))
     }
 
+    fn touch(&mut self, page: u32, least: u32) -> Result<u32, WorkerFault> {
+        let now = self.store.data().now();
+        let (pages,) = self.call("touch", |exports| &exports.touch, now, (page, least))?;
+        Ok(pages)
+    }
+
     fn shutdown(&mut self, now: Timestamp, reason: u8) -> Result<Batch, WorkerFault> {
         let arguments = (now.as_micros(), reason);
         let answer = self.call("shutdown", |exports| &exports.shutdown, now, arguments);

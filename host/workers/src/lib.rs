@@ -16,7 +16,8 @@ pub use description::Description;
 pub use frames::Frames;
 pub use line::{MAX_LINE, plain_line};
 pub use seat::{
-    CommitFault, Committed, HostMaker, Lost, ReconfigureError, RollbackFault, Seat, ShadowVerdict, SwapFault,
+    CommitFault, Committed, HostMaker, Lost, ReconfigureError, Retired, RollbackFault, Seat, ShadowVerdict,
+    SwapFault,
 };
 use warren_schemas::Timestamp;
 use warren_schemas::batch::Batch;
@@ -209,6 +210,16 @@ pub trait Worker: Send {
     /// # Errors
     /// [`WorkerFault::State`] when it refuses the state, and is fresh as before; any other when it fails.
     fn import_state(&mut self, now: Timestamp, state: &[u8]) -> Result<(), WorkerFault>;
+
+    /// Goes through one page (64 KiB) of its memory, from 0 on, having taken memory until there are `least` of
+    /// them, and gives how many there are. A worker without memory of its own has none.
+    ///
+    /// # Errors
+    /// When the worker fails.
+    fn touch(&mut self, page: u32, least: u32) -> Result<u32, WorkerFault> {
+        _ = (page, least);
+        Ok(0)
+    }
 
     /// Says goodbye on every circuit.
     ///

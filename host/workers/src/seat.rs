@@ -18,7 +18,7 @@ use crate::tape::{Tap, Tape};
 use crate::{Description, Worker, WorkerFactory, WorkerFault, WorkerHost, plain_line};
 
 pub use shadow::ShadowVerdict;
-pub use swap::{CommitFault, Committed, RollbackFault, SwapFault};
+pub use swap::{CommitFault, Committed, Retired, RollbackFault, SwapFault};
 use swap::{Following, Successor};
 
 /// Makes the host of each worker that takes the seat.

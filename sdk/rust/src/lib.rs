@@ -169,6 +169,9 @@ macro_rules! worker {
                         $crate::Machine::import_state(machine, host, $crate::glue::time(now), state)
                     })
                 }
+                fn touch(page: u32, least: u32) -> u32 {
+                    $crate::glue::touch(page, least)
+                }
                 fn shutdown(now: u64, reason: u8) -> ::std::vec::Vec<u8> {
                     with(|machine, host| {
                         $crate::Machine::shutdown(machine, host, $crate::glue::time(now), reason)

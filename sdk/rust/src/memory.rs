@@ -68,6 +68,37 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for Wiping<A> {
     }
 }
 
+/// Bytes of a page of Wasm.
+const PAGE: usize = 64 << 10;
+/// Bytes that one allocation may have, and less than that.
+const MOST: usize = isize::MAX as usize - PAGE;
+/// Bytes of a cache line, or of a part of one.
+const LINE: usize = 64;
+
+/// See `touch` in `wit/worker.wit`.
+#[cfg(target_arch = "wasm32")]
+pub(crate) fn touch(page: u32, least: u32) -> u32 {
+    use core::arch::wasm32::memory_size;
+
+    let missing = (least as usize).saturating_sub(memory_size(0));
+    if missing > 0 {
+        // The allocator keeps what it was once given.
+        drop(black_box(Vec::<u8>::with_capacity(missing.saturating_mul(PAGE).min(MOST))));
+    }
+    let pages = memory_size(0);
+    if (page as usize) < pages {
+        let start = page as usize * PAGE;
+        // Nothing is at 0.
+        for place in (start.max(LINE)..start + PAGE).step_by(LINE) {
+            let place = ptr::with_exposed_provenance_mut::<u8>(place);
+            // SAFETY: all of it is this instance's memory, it has one thread, and what is there stays. It is written, because
+            // a page that was only read may have to be fetched once more when it is.
+            unsafe { place.write_volatile(place.read_volatile()) };
+        }
+    }
+    u32::try_from(pages).unwrap_or(u32::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use std::alloc::System;

@@ -111,6 +111,22 @@ fn a_shadow_that_goes_wrong_costs_no_circuit() {
 }
 
 #[test]
+fn memory_grows_when_it_is_told_to_and_is_left_as_it_was() {
+    let mut worker = factory(settings(), "rogue").spawn(Box::new(SeededHost::new(1))).unwrap();
+    worker.configure(NOW, &[Behaviour::Echo as u8]).unwrap();
+    let pages = worker.touch(0, 0).unwrap();
+    assert!(pages > 16, "{pages}");
+    let grown = worker.touch(0, pages + 20).unwrap();
+    assert!((pages + 20..pages + 24).contains(&grown), "{pages} {grown}");
+    for page in 0..=grown {
+        assert_eq!(worker.touch(page, grown - 3).unwrap(), grown, "page {page}");
+    }
+    assert_eq!(worker.data(NOW, one()).unwrap().as_bytes(), one().as_bytes());
+    let fault = worker.touch(0, u32::MAX).unwrap_err();
+    names(&fault, &["asked in touch", "limit of 67108864 bytes"]);
+}
+
+#[test]
 fn a_worker_that_keeps_its_state_goes_on() {
     let mut seat = seat(Behaviour::RefuseExport, b"");
     let fault = seat.shadow(NOW, 3).unwrap_err();

@@ -176,6 +176,10 @@ impl Net {
         }
         if self.machines[index].seat.prepared().is_some() {
             let seat = &mut self.machines[index].seat;
+            let mut page = 0;
+            while seat.warm(now, page).unwrap_or_else(|fault| panic!("seed {seed}: {fault}")) {
+                page += 1;
+            }
             seat.commit(now).unwrap_or_else(|fault| panic!("seed {seed}: {fault}"));
             self.counts.swaps += 1;
         }

@@ -8,7 +8,9 @@ use warren_ports::swap::WorkerSwap;
 use warren_schemas::batch::SlotKind;
 use warren_schemas::control::{CloseReason, Event, Request, TunnelConfig};
 use warren_schemas::{RequestId, Timestamp};
-use warren_workers::{CommitFault, Description, Seat, ShadowVerdict, SwapFault, WorkerFactory, WorkerFault};
+use warren_workers::{
+    CommitFault, Description, Retired, Seat, ShadowVerdict, SwapFault, WorkerFactory, WorkerFault,
+};
 
 use super::WorkerLoop;
 use super::gauge::{State, thread_cpu};
@@ -60,6 +62,7 @@ impl WorkerLoop {
             SeatOrder::Shadow { answers, answer } => self.shadow(answers, answer),
             // Nobody waits for it any more: it was given up.
             SeatOrder::Commit { answer } if answer.is_closed() => self.abandon_successor(),
+            SeatOrder::Warm { page, answer } => drop(answer.send(self.warm(page))),
             SeatOrder::Commit { answer } => drop(answer.send(self.commit())),
             SeatOrder::Trust => {
                 if let Some(seat) = &mut self.seat {
@@ -154,8 +157,15 @@ impl WorkerLoop {
         }
     }
 
+    fn warm(&mut self, page: u32) -> Result<bool, String> {
+        let now = self.clock.now();
+        let Some(seat) = &mut self.seat else { return Err("it has no worker".to_owned()) };
+        let warmed = seat.warm(now, page);
+        warmed.map_err(|fault| self.swap_fault(fault))
+    }
+
     /// The state goes over within this turn: no call falls between.
-    fn commit(&mut self) -> Result<WorkerSwap, String> {
+    fn commit(&mut self) -> Result<(WorkerSwap, Option<Retired>), String> {
         let Some(seat) = &mut self.seat else { return Err("it has no worker".to_owned()) };
         let (now, cpu) = (self.clock.now(), thread_cpu());
         let committed = seat.commit(now);
@@ -164,13 +174,14 @@ impl WorkerLoop {
         match committed {
             Ok(committed) => {
                 self.tell_module();
-                Ok(WorkerSwap {
+                let swap = WorkerSwap {
                     worker: self.index,
                     pause_us: u64::try_from(pause_us).unwrap_or(u64::MAX),
                     pause_cpu_us: u64::try_from(pause_cpu_us).unwrap_or(u64::MAX),
                     state_bytes: committed.state_bytes as u64,
                     compared: 0,
-                })
+                };
+                Ok((swap, committed.retired))
             }
             Err(fault) => {
                 let text = fault.to_string();
@@ -186,7 +197,7 @@ impl WorkerLoop {
         let now = self.clock.now();
         let Some(seat) = &mut self.seat else { return Err("it has no worker".to_owned()) };
         match seat.prepare_rollback(now) {
-            Ok(_) => self.commit(),
+            Ok(_) => self.commit().map(|(swap, _)| swap),
             // After three faults in a row the seat went back by itself.
             Err(SwapFault::NoPrevious) => Ok(WorkerSwap {
                 worker: self.index,

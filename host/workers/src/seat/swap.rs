@@ -4,13 +4,14 @@
 //! no state before the live worker has given its own away, and no state is ever put back: from
 //! `export-state` on there is one holder of the counters, or none.
 
+use std::fmt;
 use std::sync::Arc;
 
 use warren_schemas::Timestamp;
 
 use super::shadow::{Shadow, ShadowVerdict, wipe};
 use super::{Live, Lost, Seat};
-use crate::{Description, WorkerFactory, WorkerFault};
+use crate::{Description, Worker, WorkerFactory, WorkerFault};
 
 /// A successor could not be prepared, or not be shadowed. Unless it is [`SwapFault::Lost`] the live
 /// worker goes on and lost nothing.
@@ -74,14 +75,29 @@ pub enum RollbackFault {
     Commit(#[from] CommitFault),
 }
 
+/// A worker whose state went to another. It answers no call; dropping it, on whichever thread, overwrites its
+/// memory.
+pub struct Retired(#[expect(dead_code, reason = "held until it is dropped")] Box<dyn Worker>);
+
+impl fmt::Debug for Retired {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Retired")
+    }
+}
+
 /// A swap happened: the next call goes to the new worker.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Debug)]
 pub struct Committed {
     /// Bytes of state that went over; 0 when the seat was empty.
     pub state_bytes: usize,
     /// What the new worker's module says of itself.
     pub module: Description,
+    /// Who had the seat. Its own copy of the keys goes with it: drop it soon.
+    pub retired: Option<Retired>,
 }
+
+/// Pages of memory that are gone through at most, whatever a worker says: 128 MiB.
+const MOST_PAGES: u32 = 2048;
 
 /// A worker that is ready and has no state. It was never a shadow: [`Shadow`] makes its own.
 pub(super) struct Successor {
@@ -188,8 +204,24 @@ impl Seat {
         self.successor.as_ref().map(|successor| successor.factory.name())
     }
 
-    /// Moves the state from the live worker into the prepared successor, which takes the seat; the old
-    /// worker is destroyed and the bytes on the way are wiped before this comes back. A shadow that
+    /// Goes through a page of the memory of the live worker and the prepared one, the first being 0, and says
+    /// whether there are more. On machines that fetch back memory which was not used for seconds this is what
+    /// a commit would wait for; a page takes some microseconds where there is nothing to fetch.
+    ///
+    /// # Errors
+    /// See [`SwapFault`]. A successor that fails is gone.
+    pub fn warm(&mut self, now: Timestamp, page: u32) -> Result<bool, SwapFault> {
+        let live = self.live.as_mut().map_or(Ok(0), |live| live.worker.touch(page, 0));
+        let pages = live.map_err(|fault| SwapFault::Lost(self.failed(now, fault)))?.min(MOST_PAGES);
+        let Some(successor) = &mut self.successor else { return Err(SwapFault::NothingPrepared) };
+        // Somewhat less than the live worker has, so that a limit which that one keeps is not met here.
+        let touched = successor.live.worker.touch(page, pages - pages / 8);
+        let touched = touched.inspect_err(|_| self.abandon()).map_err(SwapFault::Unfit)?;
+        Ok(page.saturating_add(1) < pages.max(touched.min(MOST_PAGES)))
+    }
+
+    /// Moves the state from the live worker into the prepared successor, which takes the seat; the bytes on
+    /// the way are wiped before this comes back. A shadow that
     /// still runs is thrown away: whoever wants its verdict waits for it. `wake_at` of the last answer
     /// stays in force. An empty seat is simply taken.
     ///
@@ -200,18 +232,26 @@ impl Seat {
         if let Following::Running(_) = self.following {
             self.following = Following::Nobody;
         }
-        let state_bytes = match self.live.take() {
-            Some(old) => self.hand_over(now, old, &mut successor.live)?,
-            None => 0,
+        let (state_bytes, retired) = match self.live.take() {
+            Some(old) => {
+                let (bytes, old) = self.hand_over(now, old, &mut successor.live)?;
+                (bytes, Some(old))
+            }
+            None => (0, None),
         };
         let module = successor.live.module.clone();
         self.live = Some(successor.live);
         self.previous = Some(std::mem::replace(&mut self.factory, successor.factory));
         self.trust_anew(now);
-        Ok(Committed { state_bytes, module })
+        Ok(Committed { state_bytes, module, retired })
     }
 
-    fn hand_over(&mut self, now: Timestamp, mut old: Live, new: &mut Live) -> Result<usize, CommitFault> {
+    fn hand_over(
+        &mut self,
+        now: Timestamp,
+        mut old: Live,
+        new: &mut Live,
+    ) -> Result<(usize, Retired), CommitFault> {
         let mut state = match old.worker.export_state() {
             Ok(state) => state,
             Err(fault @ WorkerFault::State { .. }) => {
@@ -226,10 +266,8 @@ impl Seat {
         let bytes = state.len();
         let taken = new.worker.import_state(now, &state);
         wipe(&mut state);
-        // The old worker's own copy of its keys goes with it, before the new one acts.
-        drop(old);
         match taken {
-            Ok(()) => Ok(bytes),
+            Ok(()) => Ok((bytes, Retired(old.worker))),
             Err(fault) => Err(CommitFault::Lost(self.vacate(now, fault))),
         }
     }

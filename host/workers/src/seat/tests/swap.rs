@@ -32,6 +32,9 @@ enum Quirk {
     Greedy,
     /// Uses the onion key where others do not.
     OnionKey,
+    TouchTrap,
+    /// Says that it has more memory than there is.
+    Endless,
 }
 
 struct Counter {
@@ -144,6 +147,13 @@ impl Worker for Counter {
         self.next = u32::from_be_bytes(state.try_into().unwrap());
         Ok(())
     }
+    fn touch(&mut self, _: u32, least: u32) -> Result<u32, WorkerFault> {
+        match self.quirk {
+            Quirk::TouchTrap => Err(trap("touch")),
+            Quirk::Endless => Ok(u32::MAX),
+            _ => Ok(least.max(3)),
+        }
+    }
     fn shutdown(&mut self, _: Timestamp, _: u8) -> Result<Batch, WorkerFault> {
         Ok(Batch::with_slots(0))
     }
@@ -187,7 +197,7 @@ fn the_state_goes_over_and_back_and_nothing_comes_twice() {
     assert_eq!(seat.prepare(NOW, module("new", Quirk::None)).unwrap().to_string(), "new 1");
     assert_eq!(seat.prepared(), Some("new"));
     assert_eq!(next(&mut seat, "old"), 2, "what is prepared does not act");
-    let Committed { state_bytes, module } = seat.commit(NOW).unwrap();
+    let Committed { state_bytes, module, .. } = seat.commit(NOW).unwrap();
     assert_eq!((state_bytes, module.name.as_str()), (4, "new"));
     assert_eq!(next(&mut seat, "new"), 3);
     assert_eq!((seat.previous(), seat.plugin(), seat.restarts()), (Some("old"), "new", 0));
@@ -196,6 +206,47 @@ fn the_state_goes_over_and_back_and_nothing_comes_twice() {
     seat.rollback(NOW).unwrap();
     assert_eq!(next(&mut seat, "new"), 5);
     assert!(matches!(seat.commit(NOW), Err(CommitFault::NothingPrepared)));
+}
+
+/// Pages that are gone through until there are no more.
+fn warmed(seat: &mut Seat) -> Result<u32, SwapFault> {
+    let mut page = 0;
+    while seat.warm(NOW, page)? {
+        page += 1;
+    }
+    Ok(page + 1)
+}
+
+#[test]
+fn memory_is_gone_through_as_far_as_there_is_some() {
+    for (old, new, pages) in [
+        (Quirk::None, Quirk::None, 3),
+        (Quirk::Endless, Quirk::None, 2048),
+        (Quirk::None, Quirk::Endless, 2048),
+    ] {
+        let mut seat = seat_of(module("old", old));
+        assert!(matches!(warmed(&mut seat), Err(SwapFault::NothingPrepared)));
+        next(&mut seat, "old");
+        seat.prepare(NOW, module("new", new)).unwrap();
+        assert_eq!(warmed(&mut seat).unwrap(), pages);
+        seat.commit(NOW).unwrap();
+        assert_eq!(next(&mut seat, "new"), 1);
+    }
+}
+
+#[test]
+fn a_worker_that_fails_over_its_memory_is_the_one_that_goes() {
+    let mut seat = seat_of(module("old", Quirk::None));
+    seat.prepare(NOW, module("new", Quirk::TouchTrap)).unwrap();
+    assert!(matches!(warmed(&mut seat), Err(SwapFault::Unfit(WorkerFault::Trap { call: "touch", .. }))));
+    assert_eq!(seat.prepared(), None);
+    assert_eq!(next(&mut seat, "old"), 0);
+
+    let mut seat = seat_of(module("old", Quirk::TouchTrap));
+    seat.prepare(NOW, module("new", Quirk::None)).unwrap();
+    assert!(matches!(warmed(&mut seat), Err(SwapFault::Lost(Lost { fault: Some(_), .. }))));
+    assert_eq!(seat.restarts(), 1);
+    assert_eq!(next(&mut seat, "old"), 0);
 }
 
 #[test]
