@@ -19,7 +19,7 @@ pub(crate) struct Wanted {
 }
 
 /// The guests of tests/fixtures.
-const FIXTURES: [&str; 9] = [
+const FIXTURES: [&str; 10] = [
     "rogue",
     "undeclared",
     "other_version",
@@ -28,6 +28,7 @@ const FIXTURES: [&str; 9] = [
     "contrary",
     "frail",
     "boastful",
+    "mortal",
     "trap_at_start",
 ];
 

@@ -1,6 +1,7 @@
 //! Workers that really fail while somebody downloads: traps, endless loops, floods and greed inside the
 //! guest, not orders from outside.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
@@ -75,6 +76,44 @@ fn a_canary_that_fails_after_its_commit_costs_its_own_circuits_only() {
     other.finish().unwrap();
 }
 
+#[test]
+fn a_worker_that_fails_every_two_seconds_costs_its_own_circuits_only() {
+    let module = format!("{:?}", lab::plugin("mortal.wasm").unwrap());
+    let scene = Scene::with(2, 2, &[("workers.count", "2".to_owned()), ("workers.plugin", module)]);
+    let calm = scene.long_page_on(1, MB / 10, 15 * MB);
+    let (carrier, before) = (scene.carried_by(1), scene.ids());
+    let restarts = || {
+        let workers = scene.lab.workers("client").unwrap();
+        [0, 1].map(|index: usize| workers[index]["restarts"].as_u64().unwrap())
+    };
+    let first = restarts();
+
+    // Whenever all pages have come to rest on the other worker, the failing one gets one more.
+    let (started, mut pages, mut carriers) = (Stopwatch::start(), Vec::new(), BTreeSet::new());
+    while started.elapsed() < MINUTE {
+        let circuits = scene.circuits();
+        let busy = circuits.iter().filter(|circuit| circuit["streams"].as_u64() > Some(0));
+        let mine: Vec<_> = busy.map(id).filter(|id| worker_of(id) == 0).map(str::to_owned).collect();
+        if mine.is_empty() {
+            pages.push(scene.long_page_on(0, MB / 10, 6 * MB));
+        }
+        carriers.extend(mine);
+        std::thread::sleep(Duration::from_millis(100));
+    }
+
+    let [failing, other] = restarts();
+    assert!(failing >= first[0] + 25, "{} faults in a minute", failing - first[0]);
+    assert_eq!(other, 0);
+    let mut kept = before;
+    kept.retain(|id| worker_of(id) == 1);
+    assert!(kept.contains(id(&carrier)) && calm.is_under_way());
+    assert!(scene.ids().is_superset(&kept), "{kept:?} {:#?}", scene.circuits());
+    // Each died under a page.
+    assert!(carriers.len() >= 20, "{carriers:?} carried {} pages", pages.len());
+    pages.into_iter().for_each(|page| page.finish().unwrap());
+    calm.finish().unwrap();
+}
+
 /// Bytes a second that the seeder gives: the download takes more than a minute.
 const RATE: u64 = 1_000_000;
 const MINUTE: Duration = Duration::from_secs(60);
@@ -86,7 +125,7 @@ fn losses(log: &str, worker: u64) -> Vec<&str> {
 }
 
 #[test]
-fn a_download_goes_on_while_a_worker_fails_every_two_seconds() {
+fn a_torrent_arrives_while_the_worker_with_its_stream_fails_again_and_again() {
     if not_run::lacks_libtorrent().unwrap() {
         return;
     }

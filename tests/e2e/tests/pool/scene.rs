@@ -43,9 +43,13 @@ impl Scene {
 
     /// A page of about so many bytes a second, on a circuit of this worker.
     pub(crate) fn page_on(&self, worker: u64, rate: u64) -> Steady {
+        self.long_page_on(worker, rate, (50 * MB).max(15 * rate))
+    }
+
+    /// The same, of a length.
+    pub(crate) fn long_page_on(&self, worker: u64, rate: u64, length: u64) -> Steady {
         for user in 0..8 {
             let isolation = format!("on-{worker}-{user}");
-            let length = (50 * MB).max(15 * rate);
             let page = Page::open(&self.door, &format!("h1-{isolation}"), self.origin.address(), length);
             let carries = |circuit: &Value| {
                 circuit["isolation"] == isolation.as_str()
