@@ -94,7 +94,7 @@ impl Default for Settings {
             last_hop_send_total: 512 << 20,
             congestion: Congestion::default(),
             initial_window: 64 * u64::from(MTU),
-            ack_threshold: 24,
+            ack_threshold: 48,
             ack_delay: Duration::from_millis(10),
             streams: 1024,
             associations: 64,
