@@ -207,9 +207,10 @@ impl WorkerLoop {
             self.take_parcels();
             self.take_datagrams();
             self.take_outgoing(MAX_SLOTS);
+            let full = self.intake.room() == 0;
             self.hand_over();
             self.keep_time();
-            self.socket.send(&mut self.outbox);
+            self.send(full);
             self.send_parcels();
             self.report.flush();
             self.gauge.set_cpu();
@@ -289,6 +290,16 @@ impl WorkerLoop {
             Piece::Dead(circuit) => port.circuit_dead(Carrier { worker, circuit }),
             Piece::AllDead => port.all_dead(worker, |_| false),
         });
+    }
+
+    /// After a full batch there is nearly always another: the kernel then gets runs as long as it takes. As long as
+    /// something waits here, the next turn comes at once.
+    fn send(&mut self, full: bool) {
+        if full {
+            self.socket.send_full(&mut self.outbox);
+        } else {
+            self.socket.send(&mut self.outbox);
+        }
     }
 
     fn send_parcels(&mut self) {

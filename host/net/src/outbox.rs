@@ -42,6 +42,8 @@ pub(crate) struct Run {
     /// Bytes that have left already.
     pub(crate) sent: usize,
     open: bool,
+    /// It was kept back once already.
+    kept: bool,
 }
 
 impl Run {
@@ -88,7 +90,13 @@ impl Outbox {
         let newest = self.runs.iter_mut().rev().take(LOOK_BACK).find(joins);
         match newest {
             Some(run) if run.takes(length) => run.push(datagram),
-            _ => self.open_run(address, datagram),
+            newest => {
+                // What comes later of this worker must not overtake it.
+                if let Some(run) = newest {
+                    run.open = false;
+                }
+                self.open_run(address, datagram);
+            }
         }
         true
     }
@@ -97,8 +105,12 @@ impl Outbox {
         let mut bytes = self.spare.pop().unwrap_or_default();
         bytes.clear();
         let (worker, segment) = (worker_of(datagram), datagram.len());
-        let mut run = Run { address, worker, segment, bytes, sent: 0, open: true };
+        let mut run = Run { address, worker, segment, bytes, sent: 0, open: true, kept: false };
         run.push(datagram);
+        let forgotten = self.runs.len().checked_sub(LOOK_BACK);
+        if let Some(run) = forgotten.and_then(|index| self.runs.get_mut(index)) {
+            run.open = false;
+        }
         self.runs.push_back(run);
     }
 
@@ -120,20 +132,30 @@ impl Outbox {
         self.dropped
     }
 
-    pub(crate) fn front(&mut self) -> Option<&mut Run> {
-        self.runs.front_mut()
+    /// A run, from 0 on.
+    pub(crate) fn run(&mut self, index: usize) -> Option<&mut Run> {
+        self.runs.get_mut(index)
     }
 
-    /// `bytes` more of the first run have left or are lost.
-    pub(crate) fn advance(&mut self, bytes: usize) {
-        let Some(run) = self.runs.front_mut() else { return };
+    /// The first run, from `index` on, that is not to be kept back for what may still join it. One that
+    /// is will not be another time.
+    pub(crate) fn closed(&mut self, index: usize) -> Option<usize> {
+        (index..self.runs.len()).find(|index| {
+            let run = self.runs.get_mut(*index);
+            run.is_some_and(|run| !run.open || std::mem::replace(&mut run.kept, true))
+        })
+    }
+
+    /// `bytes` more of a run have left or are lost.
+    pub(crate) fn advance(&mut self, index: usize, bytes: usize) {
+        let Some(run) = self.runs.get_mut(index) else { return };
         run.sent += bytes;
         run.open = false;
         self.waiting = self.waiting.saturating_sub(bytes);
         if run.sent < run.bytes.len() {
             return;
         }
-        if let Some(run) = self.runs.pop_front()
+        if let Some(run) = self.runs.remove(index)
             && self.spare.len() < SPARE
         {
             self.spare.push(run.bytes);
@@ -201,6 +223,29 @@ mod tests {
     }
 
     #[test]
+    fn a_run_is_kept_back_once_and_overtakes_nothing_of_its_own() {
+        let mut outbox = Outbox::default();
+        (0..47).for_each(|_| assert!(outbox.push(address(1), &[1; 1350])));
+        assert!(outbox.push(address(2), &[2; 1350]));
+        assert!(outbox.push(address(1), &[1; 1350]));
+        assert_eq!((outbox.closed(0), outbox.closed(1)), (Some(0), None));
+        outbox.advance(0, 47 * 1350);
+        // It is still joined.
+        assert!(outbox.push(address(2), &[2; 1350]));
+        assert_eq!(lengths(&outbox), [(2, 1350, 2700), (1, 1350, 1350)]);
+        assert_eq!((outbox.closed(0), outbox.closed(1)), (Some(0), Some(1)));
+        // One that a longer datagram could not join does not wait behind it.
+        let mut outbox = Outbox::default();
+        assert!(outbox.push(address(1), &[1; 100]));
+        assert!(outbox.push(address(1), &[1; 200]));
+        assert_eq!((outbox.closed(0), outbox.closed(1)), (Some(0), None));
+        // Nor does one that is no longer looked back to.
+        let mut outbox = Outbox::default();
+        (0..40).for_each(|port| assert!(outbox.push(address(port), &[1; 100])));
+        assert_eq!((outbox.closed(7), outbox.closed(8)), (Some(7), None));
+    }
+
+    #[test]
     fn what_does_not_fit_is_refused_and_counted() {
         let mut outbox = Outbox::with_limit(3000);
         assert!(!outbox.push(address(1), &[]));
@@ -209,8 +254,8 @@ mod tests {
         assert!(outbox.push(address(1), &[0; 1350]));
         assert!(!outbox.push(address(1), &[0; 1350]));
         assert_eq!((outbox.dropped(), outbox.waiting()), (3, 2700));
-        outbox.advance(1350);
-        outbox.advance(1350);
+        outbox.advance(0, 1350);
+        outbox.advance(0, 1350);
         assert!(outbox.is_empty());
         assert!(outbox.push(address(1), &[0; 1350]));
     }

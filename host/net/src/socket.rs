@@ -221,11 +221,27 @@ impl Socket {
     /// many datagrams left. Never waits: what the kernel does not take now stays in `outbox`.
     /// Datagrams that a destination or the path refuses are counted and gone.
     pub fn send(&self, outbox: &mut Outbox) -> usize {
+        self.send_some(outbox, |_| Some(0))
+    }
+
+    /// The same, but a run that may still become longer is kept back, once. For a caller that has more to
+    /// push right away, and sends again in any case.
+    pub fn send_full(&self, outbox: &mut Outbox) -> usize {
+        let mut from = 0;
+        self.send_some(outbox, |outbox| {
+            from = outbox.closed(from)?;
+            Some(from)
+        })
+    }
+
+    /// Sends the run that `next` names, again and again.
+    fn send_some(&self, outbox: &mut Outbox, mut next: impl FnMut(&mut Outbox) -> Option<usize>) -> usize {
         let before = self.tally.snapshot().sent;
-        while let Some(run) = outbox.front() {
+        while let Some(index) = next(outbox) {
+            let Some(run) = outbox.run(index) else { break };
             let rest = run.bytes.get(run.sent..).unwrap_or_default();
             match self.send_piece(run.address, run.segment, rest) {
-                Sent::Bytes(bytes) => outbox.advance(bytes),
+                Sent::Bytes(bytes) => outbox.advance(index, bytes),
                 Sent::Blocked => break,
             }
         }
