@@ -26,6 +26,7 @@ use warren_bench::web::WebServer;
 
 use crate::interrupt;
 use crate::network::{self, Size};
+use crate::program::Profile;
 
 /// `cargo xtask bench`
 #[derive(Args)]
@@ -132,7 +133,8 @@ fn names() -> Vec<String> {
 
 fn run_path(job: &Path) -> anyhow::Result<ExitCode> {
     let hops: Vec<u8> = job.hops.iter().copied().filter(|hops| *hops > 0).collect();
-    let network = network::start(&job.network, if hops.is_empty() { &[1] } else { &hops }, None)?;
+    let network =
+        network::start(Profile::Dist, &job.network, if hops.is_empty() { &[1] } else { &hops }, None)?;
     let server = WebServer::start()?;
     println!("hops  parallel  MB/s   first byte s  CPU s/GB: originator  relay  exit   in all");
     let mut rows = Vec::new();

@@ -17,6 +17,7 @@ use warren_bench::{Stopwatch, content};
 
 use crate::network::{self, Size};
 use crate::plugins::workspace;
+use crate::program::Profile;
 use crate::{interrupt, setup};
 
 /// How often a silent download is left to see whether somebody wants to stop.
@@ -54,7 +55,7 @@ struct Report {
 /// Runs it; fails when what came is not what was sent.
 pub(crate) fn run(demo: &Demo) -> anyhow::Result<ExitCode> {
     let python = setup::python().context("the seeder is libtorrent from PyPI")?;
-    let network = network::start(&demo.network, &[], None)?;
+    let network = network::start(Profile::Release, &demo.network, &[], None)?;
     let bytes = demo.size * 1_000_000;
     let source = network.dir().join("warren-demo.bin");
     content::write(&source, bytes, 1)?;

@@ -11,6 +11,7 @@ use warren_bench::process::Process;
 
 use crate::interrupt;
 use crate::network::{self, Size};
+use crate::program::Profile;
 
 /// `cargo xtask net`
 #[derive(Args)]
@@ -49,7 +50,8 @@ pub(crate) fn smoke() -> anyhow::Result<()> {
 
 /// Runs the command and returns its status.
 pub(crate) fn run(net: &Net) -> anyhow::Result<ExitCode> {
-    let network = network::start(&net.size, &network::possible_hops(&net.size), net.dir.clone())?;
+    let network =
+        network::start(Profile::Release, &net.size, &network::possible_hops(&net.size), net.dir.clone())?;
     let (program, arguments) = net.command.split_first().context("no command was given")?;
     let mut command = Command::new(program);
     command.args(arguments).envs(environment(&network)?);

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use warren_bench::network::{Network, Plan};
 
+use crate::program::Profile;
 use crate::{interrupt, plugins, program};
 
 /// How large the network is.
@@ -31,10 +32,15 @@ pub(crate) fn setting(text: &str) -> Result<(String, String), String> {
 
 /// Builds plugin and program, then starts a network. With `client_hops` there is a client in it, and
 /// it has ready circuits of those lengths.
-pub(crate) fn start(size: &Size, client_hops: &[u8], dir: Option<PathBuf>) -> anyhow::Result<Network> {
+pub(crate) fn start(
+    profile: Profile,
+    size: &Size,
+    client_hops: &[u8],
+    dir: Option<PathBuf>,
+) -> anyhow::Result<Network> {
     let plugins = plugins::find_or_build(&plugins::Wanted::default())?;
     let plan = Plan {
-        program: program::build()?,
+        program: program::build(profile)?,
         plugin: plugins.join("tunnel.wasm"),
         relays: size.relays,
         exits: size.exits,

@@ -23,23 +23,45 @@ pub(crate) fn cargo(verb: &str) -> anyhow::Result<Command> {
     Ok(command)
 }
 
+/// How `warren` is built.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Profile {
+    /// Soon: for tests and tries.
+    Release,
+    /// As it is installed, which takes some ten minutes the first time: for what is measured.
+    Dist,
+}
+
+impl Profile {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Release => "release",
+            Self::Dist => "dist",
+        }
+    }
+}
+
 /// Builds `warren` and returns its path.
-pub(crate) fn build() -> anyhow::Result<PathBuf> {
-    build_target("--bin", "warren")?;
-    Ok(target_dir()?.join("release").join("warren"))
+pub(crate) fn build(profile: Profile) -> anyhow::Result<PathBuf> {
+    let path = target_dir()?.join(profile.name()).join("warren");
+    if profile == Profile::Dist && !path.exists() {
+        eprintln!("building warren as it is installed: this takes some ten minutes, once");
+    }
+    build_target(profile, "--bin", "warren")?;
+    Ok(path)
 }
 
 /// Builds the example of that name, of whichever crate, and returns its path.
 pub(crate) fn build_example(name: &str) -> anyhow::Result<PathBuf> {
-    build_target("--example", name)?;
+    build_target(Profile::Release, "--example", name)?;
     Ok(target_dir()?.join("release").join("examples").join(name))
 }
 
 /// The whole workspace is named, so that dependencies get the same features as under
 /// `cargo test --workspace` and are built once.
-fn build_target(kind: &str, name: &str) -> anyhow::Result<()> {
+fn build_target(profile: Profile, kind: &str, name: &str) -> anyhow::Result<()> {
     let mut command = cargo("build")?;
-    command.args(["--quiet", "--release", "--workspace", kind, name]);
+    command.args(["--quiet", "--profile", profile.name(), "--workspace", kind, name]);
     let status = command.status().context("cannot start cargo")?;
     if !status.success() {
         bail!("{name} does not build ({status})");

@@ -28,7 +28,7 @@ pub(crate) fn run(setup: &Setup) -> anyhow::Result<()> {
         return generate(&workspace().join("schemas/src/generated"));
     }
     println!("plugins  {}", plugins::build(&plugins::Wanted { out: None, fixtures: true })?.display());
-    println!("warren   {}", program::build()?.display());
+    println!("warren   {}", program::build(program::Profile::Release)?.display());
     match python() {
         Ok(python) => println!("python   {}", python.display()),
         Err(error) => println!("python   none: {error:#}"),

@@ -148,7 +148,7 @@ impl Surroundings {
     fn make(tally: &mut Tally) -> anyhow::Result<Self> {
         heading("plugins and program");
         let plugins = plugins::build(&plugins::Wanted { out: None, fixtures: true })?;
-        let program = program::build()?;
+        let program = program::build(program::Profile::Release)?;
         let python = setup::python()
             .inspect_err(|error| tally.not_run.push(format!("tests against libtorrent: {error:#}")))
             .ok();

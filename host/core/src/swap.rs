@@ -19,6 +19,9 @@ const PROBATION: Duration = Duration::from_millis(500);
 /// How long a worker may take to answer: its thread may be in a call that its deadline ends.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long memory may be gone through before a commit: a hundred times what it takes where none was taken away.
+const WARMING: Duration = Duration::from_secs(2);
+
 /// What to exchange for what.
 pub struct SwapOrder {
     /// Makes the workers of the new module, which was verified and loaded.
@@ -217,8 +220,8 @@ impl Exchange<'_> {
             .map_err(|reason| SwapError::Unfit { worker, reason })?;
         self.tell(SwapStage::SelfTested, Some(worker), module).await;
         let compared = if canary { self.shadow(worker, order.canary).await? } else { 0 };
+        self.warm(worker).await.map_err(|reason| SwapError::Commit { worker, reason })?;
         let faults = self.faults(worker).await;
-        self.warm(worker).await.map_err(|reason| SwapError::Unfit { worker, reason })?;
         let swap = self.commit(worker).await.map_err(|reason| SwapError::Commit { worker, reason })?;
         let detail = format!("{} bytes of state in {} µs", swap.state_bytes, swap.pause_us);
         self.tell(SwapStage::Committed, Some(worker), detail).await;
@@ -232,13 +235,17 @@ impl Exchange<'_> {
         Ok(WorkerSwap { compared, ..swap })
     }
 
-    /// Goes through the memory that a commit will, a page in a turn of the thread.
+    /// Goes through the memory that a commit will, a page in a turn of the thread. A commit does without
+    /// when that takes long.
     async fn warm(&self, worker: u8) -> Result<(), String> {
-        let mut page = 0;
-        while self.asked(worker, |answer| SeatOrder::Warm { page, answer }).await? {
-            page += 1;
-        }
-        Ok(())
+        let pages = async {
+            let mut page = 0;
+            while self.asked(worker, |answer| SeatOrder::Warm { page, answer }).await? {
+                page += 1;
+            }
+            Ok(())
+        };
+        tokio::time::timeout(WARMING, pages).await.unwrap_or(Ok(()))
     }
 
     async fn commit(&self, worker: u8) -> Result<WorkerSwap, String> {

@@ -45,6 +45,8 @@ const LONGEST_LOOK: u32 = 4;
 pub(crate) struct Guest {
     host: Box<dyn WorkerHost>,
     pub(crate) memory: usize,
+    /// Bytes of memory that it has.
+    has: usize,
     /// Why the running call was stopped.
     pub(crate) stopped: Option<Stop>,
     /// The last line it wrote as an error during the running call: a panic's words.
@@ -64,6 +66,7 @@ impl Guest {
         Self {
             host,
             memory,
+            has: 0,
             stopped: None,
             last_words: None,
             budget: Budget { cpu: Duration::ZERO, wall: Duration::ZERO },
@@ -72,6 +75,11 @@ impl Guest {
             lines_since: Timestamp::default(),
             lines: 0,
         }
+    }
+
+    /// Pages of memory (64 KiB) that it has.
+    pub(crate) fn pages(&self) -> u32 {
+        u32::try_from(self.has >> 16).unwrap_or(u32::MAX)
     }
 
     /// A call begins.
@@ -134,6 +142,7 @@ impl Guest {
 impl ResourceLimiter for Guest {
     fn memory_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
         if desired <= self.memory {
+            self.has = desired;
             return Ok(true);
         }
         self.stopped = Some(Stop::Memory);

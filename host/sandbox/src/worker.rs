@@ -91,7 +91,11 @@ impl WasmWorker {
             return Err(WorkerFault::Trap { plugin, call, detail, frames });
         }
         let settings = &self.shared.settings;
-        let cpu = if matches!(call, "data" | "timeout") { settings.data_cpu } else { settings.control_cpu };
+        let cpu = if matches!(call, "data" | "timeout" | "touch") {
+            settings.data_cpu
+        } else {
+            settings.control_cpu
+        };
         self.store.data_mut().begin(now, Budget { cpu, wall: settings.wall });
         self.store.set_epoch_deadline(1);
         let _running = self.shared.ticker.enter();
@@ -205,7 +209,8 @@ impl Worker for WasmWorker {
     fn touch(&mut self, page: u32, least: u32) -> Result<u32, WorkerFault> {
         let now = self.store.data().now();
         let (pages,) = self.call("touch", |exports| &exports.touch, now, (page, least))?;
-        Ok(pages)
+        // What it says is not more than what it has.
+        Ok(pages.min(self.store.data().pages()))
     }
 
     fn shutdown(&mut self, now: Timestamp, reason: u8) -> Result<Batch, WorkerFault> {

@@ -95,7 +95,7 @@ pub(super) fn run(job: &LabJob) -> anyhow::Result<ExitCode> {
     let loss_is_percent = job.loss.iter().all(|loss| (0.0..=100.0).contains(loss));
     ensure!(loss_is_percent && job.queue >= 0.0, "loss is in percent, and a queue is not negative");
     let plugins = plugins::find_or_build(&plugins::Wanted::default())?;
-    let program = program::build()?;
+    let program = program::build(program::Profile::Dist)?;
     interrupt::listen();
     println!(
         "congestion  RTT ms  loss %  downloads  MB/s each              share  Jain   first byte s  full    lost"

@@ -14,6 +14,7 @@ use warren_schemas::descriptor::SignedDescriptor;
 
 use crate::interrupt;
 use crate::network::{self, Size};
+use crate::program::Profile;
 
 /// Cells before those that count.
 const WARM_UP: u32 = 200;
@@ -64,7 +65,7 @@ struct Report {
 /// Runs it.
 pub(super) fn run(job: &Latency) -> anyhow::Result<ExitCode> {
     let size = Size { relays: 1, exits: 0, set: job.set.clone() };
-    let network = network::start(&size, &[], None)?;
+    let network = network::start(Profile::Dist, &size, &[], None)?;
     let relay = network.nodes().first().context("there is no relay")?;
     let descriptor = relay.status()?.signed_descriptor().context("the relay tells no descriptor")?;
     let mut lone = Lone::through(&SignedDescriptor::from_bytes(descriptor))?;

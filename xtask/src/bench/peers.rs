@@ -12,6 +12,7 @@ use super::machine::Machine;
 use crate::interrupt;
 use crate::network::{self, Size};
 use crate::plugins::workspace;
+use crate::program::Profile;
 use crate::setup;
 
 mod page;
@@ -114,7 +115,7 @@ fn measure(job: &Peers) -> anyhow::Result<Report> {
 
 /// Every system that is there, Warren first.
 fn start(job: &Peers) -> anyhow::Result<Vec<Box<dyn System>>> {
-    let network = network::start(&job.network, &[HOPS], None)?;
+    let network = network::start(Profile::Dist, &job.network, &[HOPS], None)?;
     let size = peers::Size::from(&network);
     let mut systems: Vec<Box<dyn System>> = vec![Box::new(Warren::new(network)?)];
     if job.only.contains(&Peer::Tor) {

@@ -18,6 +18,7 @@ use warren_schemas::descriptor::SignedDescriptor;
 use super::start::resident_kib;
 use crate::interrupt;
 use crate::network::{self, Size};
+use crate::program::Profile;
 
 /// Circuits, streams that move data on each, and open streams on which nothing moves.
 const SHAPES: [(u32, u32, u32); 9] = [
@@ -111,7 +112,7 @@ pub(super) fn run(job: &Scale) -> anyhow::Result<ExitCode> {
 
 fn rows(job: &Scale) -> anyhow::Result<Vec<Row>> {
     let size = Size { relays: job.relays, exits: job.exits, set: job.set.clone() };
-    let network = network::start(&size, &[3], None)?;
+    let network = network::start(Profile::Dist, &size, &[3], None)?;
     let server = WebServer::start()?;
     let mut runs: Vec<Vec<Row>> = vec![Vec::new(); SHAPES.len()];
     for run in 0..job.runs {
@@ -189,7 +190,7 @@ fn handed_over(network: &Network) -> anyhow::Result<u64> {
 fn memory(job: &Scale) -> anyhow::Result<Memory> {
     let mut set = job.set.clone();
     set.push(("workers.count".to_owned(), "1".to_owned()));
-    let network = network::start(&Size { relays: 1, exits: 0, set }, &[], None)?;
+    let network = network::start(Profile::Dist, &Size { relays: 1, exits: 0, set }, &[], None)?;
     let relay = network.nodes().first().context("there is no relay")?;
     let descriptor = relay.status()?.signed_descriptor().context("the relay tells no descriptor")?;
     std::thread::sleep(SETTLED);

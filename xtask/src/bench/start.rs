@@ -12,6 +12,7 @@ use warren_bench::network::{Network, Node};
 
 use crate::interrupt;
 use crate::network::{self, Size};
+use crate::program::Profile;
 
 /// How long a node is left alone before its memory is read.
 const IDLE: Duration = Duration::from_secs(10);
@@ -43,7 +44,7 @@ struct Report {
 
 /// Runs it.
 pub(super) fn run(job: &Start) -> anyhow::Result<ExitCode> {
-    let mut network = network::start(&job.network, &[3], None)?;
+    let mut network = network::start(Profile::Dist, &job.network, &[3], None)?;
     let mut times = (0..job.runs).map(|_| restart(&mut network)).collect::<anyhow::Result<Vec<_>>>()?;
     times.sort_by(f64::total_cmp);
     std::thread::sleep(IDLE);

@@ -95,7 +95,7 @@ struct Counted {
 pub(super) fn run(job: &Swap) -> anyhow::Result<ExitCode> {
     let folder = tempfile::Builder::new().prefix("warren-swap-").tempdir()?;
     let plugins = plugins::find_or_build(&plugins::Wanted::default())?;
-    let program = program::build()?;
+    let program = program::build(program::Profile::Dist)?;
     let key = make_key(&program, folder.path())?;
     let module = sign(&program, &plugins.join("tunnel.wasm"), &key)?;
     let mut network = start(job, program, module.clone(), &key)?;

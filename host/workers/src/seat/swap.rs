@@ -44,8 +44,8 @@ pub enum SwapFault {
     /// The live worker gave no copy of its state, so nothing can shadow it.
     #[error(transparent)]
     NoSnapshot(WorkerFault),
-    /// The live worker failed while it was asked for a copy of its state.
-    #[error("the running worker was lost over the copy of its state")]
+    /// The live worker failed while it was asked for a copy of its state, or went through its memory.
+    #[error("the running worker was lost before its state went over")]
     Lost(Lost),
 }
 
@@ -98,6 +98,9 @@ pub struct Committed {
 
 /// Pages of memory that are gone through at most, whatever a worker says: 128 MiB.
 const MOST_PAGES: u32 = 2048;
+/// Pages that a successor takes before it has a state, at most: 16 MiB, room for some 16,000 circuits. Memory
+/// that the live worker once needed is not taken over for ever.
+const MOST_TAKEN: u32 = 256;
 
 /// A worker that is ready and has no state. It was never a shadow: [`Shadow`] makes its own.
 pub(super) struct Successor {
@@ -214,8 +217,7 @@ impl Seat {
         let live = self.live.as_mut().map_or(Ok(0), |live| live.worker.touch(page, 0));
         let pages = live.map_err(|fault| SwapFault::Lost(self.failed(now, fault)))?.min(MOST_PAGES);
         let Some(successor) = &mut self.successor else { return Err(SwapFault::NothingPrepared) };
-        // Somewhat less than the live worker has, so that a limit which that one keeps is not met here.
-        let touched = successor.live.worker.touch(page, pages - pages / 8);
+        let touched = successor.live.worker.touch(page, pages.min(MOST_TAKEN));
         let touched = touched.inspect_err(|_| self.abandon()).map_err(SwapFault::Unfit)?;
         Ok(page.saturating_add(1) < pages.max(touched.min(MOST_PAGES)))
     }
