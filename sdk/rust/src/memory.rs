@@ -68,17 +68,17 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for Wiping<A> {
     }
 }
 
-/// Bytes of a page of Wasm.
-const PAGE: usize = 64 << 10;
-/// Bytes that one allocation may have, and less than that.
-const MOST: usize = isize::MAX as usize - PAGE;
-/// Bytes of a cache line, or of a part of one.
-const LINE: usize = 64;
-
 /// See `touch` in `wit/worker.wit`.
 #[cfg(target_arch = "wasm32")]
 pub(crate) fn touch(page: u32, least: u32) -> u32 {
     use core::arch::wasm32::memory_size;
+
+    /// Bytes of a page of Wasm.
+    const PAGE: usize = 64 << 10;
+    /// Bytes that one allocation may have, and less than that.
+    const MOST: usize = isize::MAX as usize - PAGE;
+    /// Bytes of a cache line, or of a part of one.
+    const LINE: usize = 64;
 
     let missing = (least as usize).saturating_sub(memory_size(0));
     if missing > 0 {
