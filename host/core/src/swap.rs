@@ -19,7 +19,7 @@ const PROBATION: Duration = Duration::from_millis(500);
 /// How long a worker may take to answer: its thread may be in a call that its deadline ends.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long memory may be gone through before a commit: a hundred times what it takes where none was taken away.
+/// How long memory may be gone through before a commit, which then does with what there is.
 const WARMING: Duration = Duration::from_secs(2);
 
 /// What to exchange for what.

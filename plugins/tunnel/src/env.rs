@@ -23,3 +23,25 @@ pub trait Env {
     /// epoch is unknown, the result is zero, or it was asked too often.
     fn onion_dh(&mut self, epoch: u32, point: &[u8; 32]) -> Option<[u8; 32]>;
 }
+
+/// Inside a component the host answers.
+#[cfg(all(target_arch = "wasm32", feature = "sdk"))]
+impl Env for warren_sdk::Host {
+    fn log(&mut self, level: Level, line: &str) {
+        let level = match level {
+            Level::Error => warren_sdk::Level::Error,
+            Level::Warn => warren_sdk::Level::Warn,
+            Level::Info => warren_sdk::Level::Info,
+            Level::Debug => warren_sdk::Level::Debug,
+        };
+        Self::log(self, level, line);
+    }
+
+    fn random(&mut self, bytes: &mut [u8]) {
+        Self::random(self, bytes);
+    }
+
+    fn onion_dh(&mut self, epoch: u32, point: &[u8; 32]) -> Option<[u8; 32]> {
+        Self::onion_dh(self, epoch, point).ok()
+    }
+}

@@ -5,33 +5,13 @@ use warren_schemas::batch::Batch;
 use warren_schemas::control::TunnelConfig;
 use warren_sdk::{Description, Host, Machine};
 
-use crate::{Env, Level, Tunnel};
+use crate::Tunnel;
 
 struct Guest(Tunnel);
 
 impl Default for Guest {
     fn default() -> Self {
         Self(Tunnel::new())
-    }
-}
-
-impl Env for Host {
-    fn log(&mut self, level: Level, line: &str) {
-        let level = match level {
-            Level::Error => warren_sdk::Level::Error,
-            Level::Warn => warren_sdk::Level::Warn,
-            Level::Info => warren_sdk::Level::Info,
-            Level::Debug => warren_sdk::Level::Debug,
-        };
-        Self::log(self, level, line);
-    }
-
-    fn random(&mut self, bytes: &mut [u8]) {
-        Self::random(self, bytes);
-    }
-
-    fn onion_dh(&mut self, epoch: u32, point: &[u8; 32]) -> Option<[u8; 32]> {
-        Self::onion_dh(self, epoch, point).ok()
     }
 }
 

@@ -6,7 +6,8 @@ use std::panic;
 
 use warren_schemas::Timestamp;
 
-use crate::memory::{self, Wiping};
+use crate::memory::Wiping;
+pub use crate::memory::touch;
 use crate::{Host, Level};
 
 #[global_allocator]
@@ -40,12 +41,6 @@ pub fn begin<M: Default>() -> RefCell<M> {
 /// is destroyed after it; one that gave a copy goes on.
 pub fn secrets_are_freed(they_are: bool) {
     MEMORY.wipe(they_are);
-}
-
-/// Goes through a page of this worker's memory. Nothing of the machine is in a caller's hands meanwhile.
-#[must_use]
-pub fn touch(page: u32, least: u32) -> u32 {
-    memory::touch(page, least)
 }
 
 /// The contract's words for a description.

@@ -68,9 +68,10 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for Wiping<A> {
     }
 }
 
-/// See `touch` in `wit/worker.wit`.
+/// See `touch` in `wit/worker.wit`. Nothing of the machine is in a caller's hands meanwhile.
 #[cfg(target_arch = "wasm32")]
-pub(crate) fn touch(page: u32, least: u32) -> u32 {
+#[must_use]
+pub fn touch(page: u32, least: u32) -> u32 {
     use core::arch::wasm32::memory_size;
 
     /// Bytes of a page of Wasm.
@@ -91,8 +92,8 @@ pub(crate) fn touch(page: u32, least: u32) -> u32 {
         // Nothing is at 0.
         for place in (start.max(LINE)..start + PAGE).step_by(LINE) {
             let place = ptr::with_exposed_provenance_mut::<u8>(place);
-            // SAFETY: all of it is this instance's memory, it has one thread, and what is there stays. It is written, because
-            // a page that was only read may have to be fetched once more when it is.
+            // SAFETY: all of it is this instance's memory, it has one thread, and what is there stays. It is
+            // written, because a page that was only read may have to be fetched once more when it is.
             unsafe { place.write_volatile(place.read_volatile()) };
         }
     }

@@ -209,7 +209,7 @@ impl Seat {
 
     /// Goes through a page of the memory of the live worker and the prepared one, the first being 0, and says
     /// whether there are more. On machines that fetch back memory which was not used for seconds this is what
-    /// a commit would wait for; a page takes some microseconds where there is nothing to fetch.
+    /// a commit would wait for.
     ///
     /// # Errors
     /// See [`SwapFault`]. A successor that fails is gone.
