@@ -1,6 +1,7 @@
 //! The `warren` program, and the cargo that builds things for these tools.
 
 use std::env;
+use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -17,9 +18,19 @@ pub(crate) fn target_dir() -> anyhow::Result<PathBuf> {
 }
 
 /// `cargo VERB` in the workspace, with [`target_dir`].
+///
+/// What `cargo xtask` told this program of its own package is not passed on: build scripts that look at
+/// such variables would run again, and crates with C be built again, at every other call from outside.
 pub(crate) fn cargo(verb: &str) -> anyhow::Result<Command> {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.arg(verb).current_dir(workspace()).env("CARGO_TARGET_DIR", target_dir()?);
+    let own = |name: &OsStr| {
+        name.to_str()
+            .is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_"))
+    };
+    for (name, _) in env::vars_os().filter(|(name, _)| own(name)) {
+        command.env_remove(name);
+    }
     Ok(command)
 }
 

@@ -1,18 +1,23 @@
 //! The last hop's side: what originators ask of this exit over the circuits that end here.
 
 use std::collections::{HashMap, VecDeque};
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tokio::io::copy_bidirectional_with_sizes;
+use bytes::BytesMut;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::tcp::{ReadHalf, WriteHalf};
 use warren_exit::{Exit, ExitCircuit, Outbound, UdpFlow};
 use warren_ports::{Association, DialError};
 use warren_schemas::CircuitHandle;
 use warren_schemas::stream::Outcome;
-use warren_streams::{Answer, Asked, Endpoint, Incoming, TunnelAssociation};
+use warren_streams::{Answer, Asked, Endpoint, Incoming, Reading, TunnelAssociation, Writing};
 
-/// Bytes a stream's copy buffers, each way.
+/// Bytes a stream reads at once, each way.
 const COPY_BUFFER: usize = 64 * 1024;
+/// With less room left than this, a new block is begun.
+const LEAST_READ: usize = 16 * 1024;
 
 /// Circuits whose share of the exit is remembered, of one worker.
 const SHARES: usize = 256;
@@ -74,12 +79,35 @@ async fn serve_connection(incoming: Incoming, circuit: ExitCircuit) {
 
 /// Answers, then copies until both directions ended.
 async fn carry(answer: Answer, mut outbound: Outbound, bound: SocketAddr) {
-    if let Ok(mut stream) = answer.accept(bound).await {
-        let copied = copy_bidirectional_with_sizes(&mut stream, &mut outbound, COPY_BUFFER, COPY_BUFFER);
-        if let Err(error) = copied.await {
-            tracing::debug!(kind = ?error.kind(), "a stream of a circuit ended");
-        }
+    let Ok(mut stream) = answer.accept(bound).await else { return };
+    let (from_circuit, to_circuit) = stream.halves();
+    let (from_target, to_target) = outbound.split();
+    let copied = tokio::try_join!(inward(from_target, to_circuit), outward(from_circuit, to_target));
+    if let Err(error) = copied {
+        tracing::debug!(kind = ?error.kind(), "a stream of a circuit ended");
     }
+}
+
+/// From the target into the circuit. What was read is what QUIC keeps until it is acknowledged: it is not copied.
+async fn inward(mut from: ReadHalf<'_>, mut to: Writing<'_>) -> io::Result<()> {
+    let mut block = BytesMut::new();
+    loop {
+        from.readable().await?;
+        if block.capacity() < LEAST_READ {
+            block = BytesMut::with_capacity(COPY_BUFFER);
+        }
+        if from.read_buf(&mut block).await? == 0 {
+            return to.finish();
+        }
+        to.write(block.split().freeze()).await?;
+    }
+}
+
+/// From the circuit to the target.
+async fn outward(from: Reading<'_>, mut to: WriteHalf<'_>) -> io::Result<()> {
+    let mut from = BufReader::with_capacity(COPY_BUFFER, from);
+    tokio::io::copy_buf(&mut from, &mut to).await?;
+    to.shutdown().await
 }
 
 /// Exchanges datagrams until the association or the flow ends.

@@ -5,6 +5,7 @@
 //! comes back. Nothing here blocks but the wait: what cannot be sent at once waits in bounded
 //! queues of the rooms it belongs to.
 
+mod alarm;
 mod carry;
 mod duty;
 mod gauge;
@@ -34,6 +35,7 @@ use crate::last_hop;
 use crate::messages::{Exited, Leave, ToKeeper, ToWorker};
 use crate::open::Open;
 use crate::parcel::{Inbox, Piece, Post};
+use alarm::Alarm;
 use carry::Builds;
 pub(crate) use gauge::{Gauge, State};
 
@@ -144,6 +146,7 @@ struct WorkerLoop {
     builds: Builds,
     intake: Intake,
     wake_at: Option<Timestamp>,
+    alarm: Alarm,
     gauge: Arc<Gauge>,
     open: Arc<Open>,
     stopping: bool,
@@ -176,6 +179,7 @@ impl WorkerLoop {
             posts: parts.posts,
             lent: HashSet::new(),
             report: carry::Report::new(parts.keeper.clone()),
+            alarm: Alarm::new(parts.clock.now()),
             clock: parts.clock,
             seat: None,
             hosts: Box::new(hosts),
@@ -225,7 +229,8 @@ impl WorkerLoop {
     /// Waits until there is something to do. A message that woke it is handled here.
     async fn wait(&mut self) {
         let now = self.clock.now();
-        let sleep = self.wake_at.map_or(LONGEST_SLEEP, |at| at.since(now).min(LONGEST_SLEEP));
+        let latest = now.after(LONGEST_SLEEP);
+        self.alarm.set(now, self.wake_at.map_or(latest, |at| at.min(latest)));
         let message = tokio::select! {
             biased;
             leave = self.leave.recv() => {
@@ -240,7 +245,7 @@ impl WorkerLoop {
             _ = self.socket.readable() => None,
             _ = self.socket.writable(), if !self.outbox.is_empty() => None,
             () = self.port.outgoing() => None,
-            () = tokio::time::sleep(sleep) => None,
+            () = self.alarm.ring() => None,
         };
         match message {
             Some(Some(message)) => self.handle(message),

@@ -129,7 +129,12 @@ fn say_json(value: &impl serde::Serialize) -> Result<bool, Failure> {
 
 /// The runtime that the overlay, the torrents and everything that is not a cell run on. The core
 /// starts threads of its own.
-fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+fn runtime(config: &Config) -> anyhow::Result<tokio::runtime::Runtime> {
+    if config.workers.batch
+        && let Err(error) = crate::scheduling::batch()
+    {
+        tracing::debug!(%error, "the system does not take this process as batch work");
+    }
     let threads = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8);
     Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?)
 }

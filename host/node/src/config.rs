@@ -132,6 +132,7 @@ pub struct Workers {
     pub mode: Mode,
     pub plugin: PathBuf,
     pub pin: bool,
+    pub batch: bool,
 }
 
 impl Workers {

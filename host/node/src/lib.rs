@@ -17,6 +17,7 @@ pub mod identity;
 pub mod logging;
 pub mod node;
 mod operator;
+mod scheduling;
 pub mod screen;
 pub mod signature;
 pub mod stop;

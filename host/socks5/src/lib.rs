@@ -17,6 +17,7 @@ use warren_ports::Target;
 
 mod associate;
 mod connect;
+mod gather;
 mod handshake;
 #[cfg(test)]
 mod tests;

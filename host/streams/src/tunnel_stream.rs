@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 
+use bytes::Bytes;
 use quinn::{RecvStream, SendStream, VarInt};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -36,6 +37,12 @@ impl TunnelStream {
     #[must_use]
     pub fn bound(&self) -> Option<SocketAddr> {
         self.bound
+    }
+
+    /// Its two directions, to be used at the same time.
+    pub fn halves(&mut self) -> (Reading<'_>, Writing<'_>) {
+        let Self { send, recv, finished, .. } = self;
+        (Reading(recv), Writing { send, finished })
     }
 
     /// What its datagrams are marked with; none past the 2^32nd stream of a connection.
@@ -74,6 +81,46 @@ impl AsyncWrite for TunnelStream {
         self.finished = true;
         ready!(AsyncWrite::poll_shutdown(Pin::new(&mut self.send), context))?;
         Poll::Ready(Ok(()))
+    }
+}
+
+/// What comes out of a [`TunnelStream`].
+#[derive(Debug)]
+pub struct Reading<'a>(&'a mut RecvStream);
+
+impl AsyncRead for Reading<'_> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        AsyncRead::poll_read(Pin::new(&mut *self.0), context, buffer)
+    }
+}
+
+/// What goes into a [`TunnelStream`].
+#[derive(Debug)]
+pub struct Writing<'a> {
+    send: &'a mut SendStream,
+    finished: &'a mut bool,
+}
+
+impl Writing<'_> {
+    /// Writes `bytes`, without a copy.
+    ///
+    /// # Errors
+    /// When the stream or its connection is over.
+    pub async fn write(&mut self, bytes: Bytes) -> io::Result<()> {
+        Ok(self.send.write_chunk(bytes).await?)
+    }
+
+    /// Sends a FIN.
+    ///
+    /// # Errors
+    /// When the other side wants no more of it.
+    pub fn finish(&mut self) -> io::Result<()> {
+        *self.finished = true;
+        Ok(self.send.finish()?)
     }
 }
 

@@ -41,15 +41,15 @@ async fn bytes_go_both_ways() {
         exit(lab(), Limits::default()).circuit().connect(&address.into()).await.unwrap();
     assert_eq!(connected, address);
     let (mut inside, _) = listener.accept().await.unwrap();
-    outbound.write_all(b"ping").await.unwrap();
-    outbound.shutdown().await.unwrap();
+    outbound.stream.write_all(b"ping").await.unwrap();
+    outbound.stream.shutdown().await.unwrap();
     let mut heard = Vec::new();
     inside.read_to_end(&mut heard).await.unwrap();
     assert_eq!(heard, b"ping");
     inside.write_all(b"pong").await.unwrap();
     drop(inside);
     heard.clear();
-    outbound.read_to_end(&mut heard).await.unwrap();
+    outbound.stream.read_to_end(&mut heard).await.unwrap();
     assert_eq!(heard, b"pong");
 }
 

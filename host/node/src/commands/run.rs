@@ -12,7 +12,7 @@ pub(super) fn run(global: &Global) -> Result<(), Failure> {
     let config = super::load(global)?;
     logging::start(&config.log);
     let screen = if global.json { Screen::Json } else { Screen::Quiet };
-    super::runtime()?.block_on(async {
+    super::runtime(&config)?.block_on(async {
         let mut stop = Stop::on_signals().map_err(anyhow::Error::from)?;
         let state = StateDir::open(&config.state_dir()).map_err(anyhow::Error::from)?;
         let control = control_socket(state.path());

@@ -79,7 +79,7 @@ fn with_client(
 ) -> Result<(), Failure> {
     let config = super::load(global)?.into_client(token()?, hops);
     logging::start(&config.log);
-    let runtime = super::runtime()?;
+    let runtime = super::runtime(&config)?;
     let outcome: anyhow::Result<()> = runtime.block_on(async {
         let stop = Stop::on_signals()?;
         let base = config.state_dir();

@@ -228,6 +228,13 @@ pub const KEYS: &[Key] = &[
         "Keep each worker thread on one core. Turn it off where several nodes share a machine.",
     ),
     key(
+        "workers",
+        "batch",
+        Kind::Bool,
+        "true",
+        "Run the node as batch work (Linux): it interrupts no other program that wants the processor, and takes longer turns itself, of 20 ms from Linux 6.12 on.",
+    ),
+    key(
         "plugins",
         "keys",
         Kind::MinisignKeys,
