@@ -41,6 +41,8 @@ pub(crate) use gauge::{Gauge, State};
 
 /// Messages of the control way that are taken in one turn, so that cells are not kept waiting for ever.
 const CONTROL_PER_TURN: usize = 256;
+/// Full batches in a row after which connections are woken for what came.
+const GATHER_TURNS: u32 = 8;
 /// The longest the loop sleeps, so that its counts stay fresh.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 
@@ -145,6 +147,8 @@ struct WorkerLoop {
     ends: Ends,
     builds: Builds,
     intake: Intake,
+    /// Turns since connections were last woken.
+    gathered: u32,
     wake_at: Option<Timestamp>,
     alarm: Alarm,
     gauge: Arc<Gauge>,
@@ -190,6 +194,7 @@ impl WorkerLoop {
             ends: Ends::new(index, parts.keeper.clone()),
             builds: Builds::default(),
             intake: Intake::default(),
+            gathered: 0,
             wake_at: None,
             gauge: parts.gauge,
             open: parts.open,
@@ -215,6 +220,7 @@ impl WorkerLoop {
             self.hand_over();
             self.keep_time();
             self.send(full);
+            self.wake_connections(full);
             self.send_parcels();
             self.report.flush();
             self.gauge.set_cpu();
@@ -304,6 +310,15 @@ impl WorkerLoop {
             self.socket.send_full(&mut self.outbox);
         } else {
             self.socket.send(&mut self.outbox);
+        }
+    }
+
+    /// While batch after batch is full, what came for a connection may wait some turns for more.
+    fn wake_connections(&mut self, full: bool) {
+        self.gathered = if full { self.gathered + 1 } else { GATHER_TURNS };
+        if self.gathered >= GATHER_TURNS {
+            self.gathered = 0;
+            self.port.release();
         }
     }
 

@@ -1,5 +1,6 @@
 mod bad_input;
 mod datagrams;
+mod gathering;
 mod glue;
 mod migration;
 mod streams;

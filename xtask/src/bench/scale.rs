@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use clap::Args;
 use serde::Serialize;
 use warren_bench::Stopwatch;
@@ -21,7 +21,9 @@ use crate::network::{self, Size};
 use crate::program::Profile;
 
 /// Circuits, streams that move data on each, and open streams on which nothing moves.
-const SHAPES: [(u32, u32, u32); 9] = [
+type Shape = (u32, u32, u32);
+
+const SHAPES: [Shape; 9] = [
     (1, 1, 0),
     (4, 1, 0),
     (16, 1, 0),
@@ -56,6 +58,9 @@ pub(super) struct Scale {
     /// What each row moves, in MB (10^6 bytes), over all its circuits and streams.
     #[arg(long, default_value_t = 128, value_name = "MB", value_parser = clap::value_parser!(u64).range(1..=10_000))]
     size: u64,
+    /// Only these rows, as 1x1,64x1: circuits, streams on each, and with 1x1+999 the idle ones.
+    #[arg(long, value_delimiter = ',')]
+    rows: Vec<String>,
     /// Measure all rows so often, by turns, and report the median of each.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=99))]
     runs: u8,
@@ -110,14 +115,24 @@ pub(super) fn run(job: &Scale) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+fn name((circuits, streams, idle): Shape) -> String {
+    if idle == 0 { format!("{circuits}x{streams}") } else { format!("{circuits}x{streams}+{idle}") }
+}
+
 fn rows(job: &Scale) -> anyhow::Result<Vec<Row>> {
     let size = Size { relays: job.relays, exits: job.exits, set: job.set.clone() };
     let network = network::start(Profile::Dist, &size, &[3], None)?;
     let server = WebServer::start()?;
-    let mut runs: Vec<Vec<Row>> = vec![Vec::new(); SHAPES.len()];
+    let names = SHAPES.map(name);
+    if let Some(unknown) = job.rows.iter().find(|row| !names.contains(row)) {
+        bail!("there is no row {unknown}; there are {}", names.join(", "));
+    }
+    let wanted = |shape: &&Shape| job.rows.is_empty() || job.rows.contains(&name(**shape));
+    let shapes: Vec<&Shape> = SHAPES.iter().filter(wanted).collect();
+    let mut runs: Vec<Vec<Row>> = vec![Vec::new(); shapes.len()];
     for run in 0..job.runs {
-        for (shape, of_shape) in SHAPES.iter().zip(&mut runs) {
-            let row = measure(&network, &server, *shape, job.size * 1_000_000)
+        for (shape, of_shape) in shapes.iter().zip(&mut runs) {
+            let row = measure(&network, &server, **shape, job.size * 1_000_000)
                 .with_context(|| format!("run {run} of {shape:?}"))?;
             eprintln!("{shape:?}: {:?} CPU s/GB, {} MB/s", row.cpu_s_per_gb.total, row.mb_per_s);
             of_shape.push(row);
@@ -144,7 +159,7 @@ fn median(mut runs: Vec<Row>) -> Option<Row> {
 }
 
 /// Opens everything first, so that only what moves is counted.
-fn measure(network: &Network, server: &WebServer, shape: (u32, u32, u32), bytes: u64) -> anyhow::Result<Row> {
+fn measure(network: &Network, server: &WebServer, shape: Shape, bytes: u64) -> anyhow::Result<Row> {
     let (circuits, each, idle) = shape;
     let client = network.client().context("the network has no client")?;
     let door = client.socks().context("the client has no SOCKS door")?;

@@ -6,7 +6,6 @@
 
 use core::marker::PhantomData;
 
-use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 mod chacha;
@@ -17,7 +16,7 @@ mod simd;
 #[cfg(target_arch = "x86_64")]
 mod sse;
 
-use chacha::{BLOCK, FLIGHT, Flight, Stream, cover, cover_some};
+use chacha::{BLOCK, FLIGHT, Flight, Stream, cover, cover_head};
 use poly1305::Poly1305;
 #[cfg(any(test, feature = "probe"))]
 pub(crate) use row::Plain;
@@ -27,7 +26,7 @@ pub(crate) use simd::Simd;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use sse::Sse;
 
-use super::TAG_LEN;
+use super::{TAG_LEN, equal};
 
 /// Bytes that the first flight covers: its first block is the authenticator's key.
 const HEAD: usize = FLIGHT - BLOCK;
@@ -68,7 +67,7 @@ impl<R: Row> ChaPoly<R> {
         let first = stream.flight(0, || ());
         let (mut mac, after) = authenticator(&first, associated);
         let (head, rest) = content.split_at_mut(content.len().min(HEAD));
-        cover_some(head, after);
+        cover_head(head, after);
         let mut sealed: &[u8] = head;
         let mut number = 4;
         for piece in rest.chunks_mut(FLIGHT) {
@@ -108,11 +107,11 @@ impl<R: Row> ChaPoly<R> {
         mac.absorb_all(ready);
         mac.absorb_padded(last);
         mac.absorb(lengths);
-        if !bool::from(mac.finish().ct_eq(tag)) {
+        if !equal(&mac.finish(), tag) {
             return false;
         }
         let (head, rest) = content.split_at_mut(content.len().min(HEAD));
-        cover_some(head, after);
+        cover_head(head, after);
         let mut pieces = rest.chunks_mut(FLIGHT);
         for (kept, piece) in kept.iter().zip(&mut pieces) {
             cover(piece, kept);

@@ -100,6 +100,19 @@ pub(crate) fn cover<R: Row>(bytes: &mut [u8], flight: &Flight<R>) {
     }
 }
 
+/// Puts the blocks behind the first one of a message over as many bytes as there are, at most theirs.
+#[inline(always)]
+pub(crate) fn cover_head<R: Row>(bytes: &mut [u8], blocks: &[Block<R>; 3]) {
+    if let ([a, b, c], []) = bytes.as_chunks_mut::<BLOCK>() {
+        let [d, e, f] = blocks;
+        cover_block(a, d);
+        cover_block(b, e);
+        cover_block(c, f);
+    } else {
+        cover_some(bytes, blocks);
+    }
+}
+
 #[inline(always)]
 fn cover_block<R: Row>(bytes: &mut [u8; BLOCK], [a, b, c, d]: &Block<R>) {
     if let ([e, f, g, h], []) = bytes.as_chunks_mut::<16>() {
@@ -112,7 +125,7 @@ fn cover_block<R: Row>(bytes: &mut [u8; BLOCK], [a, b, c, d]: &Block<R>) {
 
 /// Puts blocks over as many bytes as there are, at most theirs.
 #[inline(never)]
-pub(crate) fn cover_some<R: Row>(bytes: &mut [u8], blocks: &[Block<R>]) {
+fn cover_some<R: Row>(bytes: &mut [u8], blocks: &[Block<R>]) {
     let mut rows = blocks.iter().flatten();
     let (whole, rest) = bytes.as_chunks_mut::<16>();
     for (bytes, row) in whole.iter_mut().zip(&mut rows) {
