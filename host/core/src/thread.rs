@@ -41,8 +41,10 @@ pub(crate) use gauge::{Gauge, State};
 
 /// Messages of the control way that are taken in one turn, so that cells are not kept waiting for ever.
 const CONTROL_PER_TURN: usize = 256;
-/// Full batches in a row after which connections are woken for what came.
-const GATHER_TURNS: u32 = 8;
+/// How often a thread tells how much of the processor it took: asking is a call of the kernel.
+const CPU_SHOWN: Duration = Duration::from_millis(50);
+/// Full batches that follow each other before anything else is looked at.
+const FULL_TURNS: u32 = 8;
 /// The longest the loop sleeps, so that its counts stay fresh.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 
@@ -147,8 +149,7 @@ struct WorkerLoop {
     ends: Ends,
     builds: Builds,
     intake: Intake,
-    /// Turns since connections were last woken.
-    gathered: u32,
+    cpu_shown_at: Timestamp,
     wake_at: Option<Timestamp>,
     alarm: Alarm,
     gauge: Arc<Gauge>,
@@ -194,7 +195,7 @@ impl WorkerLoop {
             ends: Ends::new(index, parts.keeper.clone()),
             builds: Builds::default(),
             intake: Intake::default(),
-            gathered: 0,
+            cpu_shown_at: Timestamp::default(),
             wake_at: None,
             gauge: parts.gauge,
             open: parts.open,
@@ -207,32 +208,38 @@ impl WorkerLoop {
     }
 
     async fn run(mut self) {
+        let mut full_turns = 0;
         while !self.stopping {
-            self.wait().await;
-            self.take_leave();
+            if full_turns == 0 {
+                self.wait().await;
+            }
             // Half a batch before what comes in: a flood must not keep this node's own words back.
             self.take_outgoing(MAX_SLOTS / 2);
-            self.take_control();
             self.take_parcels();
             self.take_datagrams();
             self.take_outgoing(MAX_SLOTS);
             let full = self.intake.room() == 0;
-            self.hand_over();
-            self.keep_time();
+            let now = self.clock.now();
+            self.hand_over(now);
+            self.keep_time(now);
             self.send(full);
-            self.wake_connections(full);
             self.send_parcels();
             self.report.flush();
-            self.gauge.set_cpu();
+            self.show_cpu(now);
             self.show_seat();
             self.look_at_shadow();
-            // The QUIC endpoint and the exit's sockets are tasks of this thread: let them run.
-            tokio::task::yield_now().await;
+            // The QUIC endpoint and the exit's sockets are tasks of this thread: let them run. After a full batch
+            // there is more to take, and to wake a connection for a datagram costs as much as three more do.
+            full_turns = if full && full_turns < FULL_TURNS { full_turns + 1 } else { 0 };
+            if full_turns == 0 {
+                tokio::task::yield_now().await;
+            }
         }
         self.say_goodbye();
     }
 
-    /// Waits until there is something to do. A message that woke it is handled here.
+    /// Waits until there is something to do. The exit way comes first, then the control way: what they say is
+    /// handled here.
     async fn wait(&mut self) {
         let now = self.clock.now();
         let latest = now.after(LONGEST_SLEEP);
@@ -254,16 +261,12 @@ impl WorkerLoop {
             () = self.alarm.ring() => None,
         };
         match message {
-            Some(Some(message)) => self.handle(message),
+            Some(Some(message)) => {
+                self.handle(message);
+                self.take_control();
+            }
             Some(None) => self.stopping = true,
             None => {}
-        }
-    }
-
-    /// The exit way comes first, in every turn.
-    fn take_leave(&mut self) {
-        if let Ok(leave) = self.leave.try_recv() {
-            self.handle_leave(leave);
         }
     }
 
@@ -279,7 +282,7 @@ impl WorkerLoop {
         drop(leave.answer.send(exited));
     }
 
-    /// Takes what is said on the control way, before any datagram.
+    /// Takes what else is said on the control way, before any datagram.
     fn take_control(&mut self) {
         for _ in 0..CONTROL_PER_TURN {
             match self.mailbox.try_recv() {
@@ -310,15 +313,6 @@ impl WorkerLoop {
             self.socket.send_full(&mut self.outbox);
         } else {
             self.socket.send(&mut self.outbox);
-        }
-    }
-
-    /// While batch after batch is full, what came for a connection may wait some turns for more.
-    fn wake_connections(&mut self, full: bool) {
-        self.gathered = if full { self.gathered + 1 } else { GATHER_TURNS };
-        if self.gathered >= GATHER_TURNS {
-            self.gathered = 0;
-            self.port.release();
         }
     }
 
@@ -383,25 +377,31 @@ impl WorkerLoop {
     }
 
     /// One call for the batch.
-    fn hand_over(&mut self) {
+    fn hand_over(&mut self, now: Timestamp) {
         if self.intake.is_empty() {
             return;
         }
-        let (now, batch) = (self.clock.now(), self.intake.take());
+        let batch = self.intake.take();
         if let Some(seat) = &mut self.seat {
             let answer = seat.data(now, batch);
             self.carry_out(answer);
         }
     }
 
-    fn keep_time(&mut self) {
-        let now = self.clock.now();
+    fn keep_time(&mut self, now: Timestamp) {
         if self.wake_at.is_some_and(|at| at <= now) {
             self.wake_at = None;
             if let Some(seat) = &mut self.seat {
                 let answer = seat.timeout(now);
                 self.carry_out(answer);
             }
+        }
+    }
+
+    fn show_cpu(&mut self, now: Timestamp) {
+        if now >= self.cpu_shown_at.after(CPU_SHOWN) {
+            self.cpu_shown_at = now;
+            self.gauge.set_cpu();
         }
     }
 

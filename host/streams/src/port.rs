@@ -25,8 +25,6 @@ const OUT_LIMIT: usize = 1 << 20;
 const CLIENT_LIMIT: usize = 1 << 20;
 /// Bytes that wait for all last hop's connections; what comes on top is dropped and counted.
 const SERVER_LIMIT: usize = 4 << 20;
-/// Datagrams of an originator's connection that are worth waking it for.
-const GATHERED: usize = 16;
 /// Originator's connections of one endpoint.
 const CLIENTS: usize = 4096;
 
@@ -67,25 +65,15 @@ impl Inbox {
         Self(Mutex::new((Queue::with_limit(limit), None)))
     }
 
-    /// Wakes whoever waits once there are `enough`. Answers how many there are; none when it found no room.
-    fn push(&self, carrier: Carrier, datagram: &[u8], enough: usize) -> Option<usize> {
+    fn push(&self, carrier: Carrier, datagram: &[u8]) -> bool {
         let mut inner = lock(&self.0);
         let kept = inner.0.push(carrier, datagram);
-        let count = inner.0.len();
-        let waker = if count >= enough { inner.1.take() } else { None };
+        let waker = inner.1.take();
         drop(inner);
         if let Some(waker) = waker {
             waker.wake();
         }
-        kept.then_some(count)
-    }
-
-    /// Wakes whoever waits.
-    fn wake(&self) {
-        let waker = lock(&self.0).1.take();
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        kept
     }
 
     /// Runs `take` until it answers false or nothing waits; pending when nothing waited.
@@ -161,8 +149,6 @@ pub(crate) struct Hub {
     worker: u8,
     out: Mutex<Out>,
     clients: Mutex<HashMap<u32, Arc<ClientEnd>>>,
-    /// Originator's connections for which datagrams are gathered.
-    gathering: Mutex<Vec<Arc<ClientEnd>>>,
     pub(crate) server: Inbox,
     servers: Mutex<Vec<Weak<Shared>>>,
     random: RandomState,
@@ -177,7 +163,6 @@ impl Hub {
             worker,
             out: Mutex::new(Out { queue, reader: None, writers: Vec::new() }),
             clients: Mutex::default(),
-            gathering: Mutex::default(),
             server: Inbox::with_limit(SERVER_LIMIT),
             servers: Mutex::default(),
             random: RandomState::new(),
@@ -291,30 +276,13 @@ impl CircuitPort {
     /// Takes a datagram that arrived on `carrier`, of which this node is `end`. Without room, or when
     /// no connection expects it there, it is dropped and counted.
     pub fn deliver(&self, carrier: Carrier, end: CircuitEnd, datagram: &[u8]) {
-        self.put(carrier, end, datagram, 1);
-    }
-
-    /// The same, but an originator's connection is not woken before some have come for it, or
-    /// [`release`](Self::release) says so: waking it costs as much as three datagrams more.
-    pub fn gather(&self, carrier: Carrier, end: CircuitEnd, datagram: &[u8]) {
-        self.put(carrier, end, datagram, GATHERED);
-    }
-
-    /// Wakes every connection for which something was gathered.
-    pub fn release(&self) {
-        for end in lock(&self.hub.gathering).drain(..) {
-            end.inbox.wake();
-        }
-    }
-
-    fn put(&self, carrier: Carrier, end: CircuitEnd, datagram: &[u8], enough: usize) {
         let tally = &self.hub.tally;
         if datagram.is_empty() || datagram.len() > MAX_INNER {
             return count(&tally.unknown);
         }
         let kept = match end {
-            CircuitEnd::Originator => self.put_to_client(carrier, datagram, enough),
-            CircuitEnd::LastHop => Some(self.hub.server.push(carrier, datagram, 1).is_some()),
+            CircuitEnd::Originator => self.deliver_to_client(carrier, datagram),
+            CircuitEnd::LastHop => Some(self.hub.server.push(carrier, datagram)),
             _ => None,
         };
         match kept {
@@ -324,17 +292,13 @@ impl CircuitPort {
         }
     }
 
-    fn put_to_client(&self, carrier: Carrier, datagram: &[u8], enough: usize) -> Option<bool> {
+    fn deliver_to_client(&self, carrier: Carrier, datagram: &[u8]) -> Option<bool> {
         let tag = tag_of(datagram)?;
         let clients = lock(&self.hub.clients);
         let end = clients
             .get(&tag)
             .filter(|end| carrier.worker == self.hub.worker && end.expects(carrier.circuit))?;
-        let there = end.inbox.push(carrier, datagram, enough);
-        if there == Some(1) && enough > 1 {
-            lock(&self.hub.gathering).push(Arc::clone(end));
-        }
-        Some(there.is_some())
+        Some(end.inbox.push(carrier, datagram))
     }
 
     /// Waits until something waits to be sent. One task at a time.

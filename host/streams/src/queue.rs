@@ -24,11 +24,6 @@ impl Queue {
         self.entries.is_empty()
     }
 
-    /// Datagrams in it.
-    pub(crate) fn len(&self) -> usize {
-        self.entries.len()
-    }
-
     /// Bytes that still fit.
     pub(crate) fn room(&self) -> usize {
         self.limit.saturating_sub(self.bytes.len() - self.head)

@@ -1,6 +1,5 @@
 mod bad_input;
 mod datagrams;
-mod gathering;
 mod glue;
 mod migration;
 mod streams;

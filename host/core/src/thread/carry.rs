@@ -118,7 +118,7 @@ impl WorkerLoop {
                     self.lent.insert(circuit);
                 }
             }
-            None => self.port.gather(self.carrier(circuit), end, bytes),
+            None => self.port.deliver(self.carrier(circuit), end, bytes),
         }
     }
 

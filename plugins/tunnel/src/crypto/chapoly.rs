@@ -16,7 +16,7 @@ mod simd;
 #[cfg(target_arch = "x86_64")]
 mod sse;
 
-use chacha::{BLOCK, FLIGHT, Flight, Stream, cover, cover_head};
+use chacha::{BLOCK, FLIGHT, Flight, Stream, cover, cover_head, cover_some};
 use poly1305::Poly1305;
 #[cfg(any(test, feature = "probe"))]
 pub(crate) use row::Plain;
@@ -30,6 +30,8 @@ use super::{TAG_LEN, equal};
 
 /// Bytes that the first flight covers: its first block is the authenticator's key.
 const HEAD: usize = FLIGHT - BLOCK;
+/// Bytes that the last pair of blocks covers.
+const PAIR: usize = 2 * BLOCK;
 /// Flights that opening keeps until the tag was found right: a cell's, and some.
 const KEPT: usize = 6;
 
@@ -73,9 +75,15 @@ impl<R: Row> ChaPoly<R> {
         for piece in rest.chunks_mut(FLIGHT) {
             // What a flight covered is authenticated beside the rounds of the next.
             let mut ready = sealed.as_chunks::<16>().0;
-            let flight = stream.flight(number, || mac.absorb_two(&mut ready));
-            mac.absorb_all(ready);
-            cover(piece, &flight);
+            if piece.len() <= PAIR {
+                let pair = stream.pair(number, || mac.absorb_two(&mut ready));
+                mac.absorb_all(ready);
+                cover_some(piece, &pair);
+            } else {
+                let flight = stream.flight(number, || mac.absorb_two(&mut ready));
+                mac.absorb_all(ready);
+                cover(piece, &flight);
+            }
             number = number.wrapping_add(4);
             sealed = piece;
         }
@@ -99,9 +107,17 @@ impl<R: Row> ChaPoly<R> {
         let mut kept = [[[R::new([0; 4]); 4]; 4]; KEPT];
         let (mut ready, last) = content.as_chunks::<16>();
         let mut number = 4;
-        let flights = content.len().saturating_sub(HEAD).div_ceil(FLIGHT);
-        for kept in kept.iter_mut().take(flights) {
-            *kept = stream.flight(number, || mac.absorb_two(&mut ready));
+        let mut left = content.len().saturating_sub(HEAD);
+        for kept in &mut kept {
+            match left {
+                0 => break,
+                1..=PAIR => {
+                    let [one, two, ..] = kept;
+                    [*one, *two] = stream.pair(number, || mac.absorb_two(&mut ready));
+                }
+                _ => *kept = stream.flight(number, || mac.absorb_two(&mut ready)),
+            }
+            left = left.saturating_sub(FLIGHT);
             number = number.wrapping_add(4);
         }
         mac.absorb_all(ready);

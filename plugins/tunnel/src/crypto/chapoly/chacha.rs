@@ -8,28 +8,34 @@ pub(crate) const BLOCK: usize = 64;
 /// Bytes of a flight.
 pub(crate) const FLIGHT: usize = 4 * BLOCK;
 
+const CONSTANT: &[u8; 16] = b"expand 32-byte k";
+
 /// A block of the key stream, as its four rows.
 pub(crate) type Block<R> = [R; 4];
 /// The blocks that are made together.
 pub(crate) type Flight<R> = [Block<R>; 4];
+/// Two of them, for the end of a message.
+pub(crate) type Pair<R> = [Block<R>; 2];
 
 /// A key and a nonce: where the blocks of one message come from.
-pub(crate) struct Stream<R> {
+pub(crate) struct Stream<'a, R> {
+    key: &'a [[u8; 16]; 2],
+    nonce: [u32; 3],
     /// The state before its rounds, each word in every lane; the block's number is not in it.
     words: [R; 16],
 }
 
-impl<R: Row> Stream<R> {
+impl<'a, R: Row> Stream<'a, R> {
     /// Takes the key's and the nonce's bytes.
     #[inline(always)]
-    pub(crate) fn new(key: &[[u8; 16]; 2], nonce: &[u8; 12]) -> Self {
+    pub(crate) fn new(key: &'a [[u8; 16]; 2], nonce: &[u8; 12]) -> Self {
         let [first, second] = key;
         let ([k0, k1, k2, k3], [k4, k5, k6, k7]) = (words(first), words(second));
-        let [c0, c1, c2, c3] = words(b"expand 32-byte k");
+        let [c0, c1, c2, c3] = words(CONSTANT);
         let [a, b, c, d, e, f, g, h, i, j, k, l] = *nonce;
         let [n0, n1, n2] = [[a, b, c, d], [e, f, g, h], [i, j, k, l]].map(u32::from_le_bytes);
         let all = [c0, c1, c2, c3, k0, k1, k2, k3, k4, k5, k6, k7, 0, n0, n1, n2];
-        Self { words: all.map(|word| R::new([word; 4])) }
+        Self { key, nonce: [n0, n1, n2], words: all.map(|word| R::new([word; 4])) }
     }
 
     /// The blocks from number `start` on. `beside` runs before each of the ten double rounds: the
@@ -51,6 +57,43 @@ impl<R: Row> Stream<R> {
         let [m, n, o, p] = R::transpose([cc.add(numbers), dd.add(n), ee.add(o), ff.add(p)]);
         [[a, e, i, m], [b, f, j, n], [c, g, k, o], [d, h, l, p]]
     }
+
+    /// Two blocks from number `start` on, `beside` as in [`flight`](Self::flight). A vector is a row of one block here, which has to
+    /// be turned, but a flight of which half is thrown away takes longer.
+    #[inline(always)]
+    pub(crate) fn pair(&self, start: u32, mut beside: impl FnMut()) -> Pair<R> {
+        let ([key_0, key_1], [n0, n1, n2]) = (self.key, self.nonce);
+        let before =
+            |number| [R::load(CONSTANT), R::load(key_0), R::load(key_1), R::new([number, n0, n1, n2])];
+        let befores = [before(start), before(start.wrapping_add(1))];
+        let [mut one, mut two] = befores;
+        for _ in 0..10 {
+            beside();
+            [one, two] = [quarter(one), quarter(two)];
+            [one, two] = [diagonal(one), diagonal(two)];
+            [one, two] = [quarter(one), quarter(two)];
+            [one, two] = [straight(one), straight(two)];
+        }
+        let [first, second] = befores;
+        [sum(one, first), sum(two, second)]
+    }
+}
+
+/// Turns the rows of a block so that its diagonals become columns.
+#[inline(always)]
+fn diagonal<R: Row>([a, b, c, d]: Block<R>) -> Block<R> {
+    [a, b.turn_1(), c.turn_2(), d.turn_3()]
+}
+
+/// Turns them back.
+#[inline(always)]
+fn straight<R: Row>([a, b, c, d]: Block<R>) -> Block<R> {
+    [a, b.turn_3(), c.turn_2(), d.turn_1()]
+}
+
+#[inline(always)]
+fn sum<R: Row>([a, b, c, d]: Block<R>, [e, f, g, h]: Block<R>) -> Block<R> {
+    [a.add(e), b.add(f), c.add(g), d.add(h)]
 }
 
 fn words(bytes: &[u8; 16]) -> [u32; 4] {
@@ -72,7 +115,7 @@ fn double_round<R: Row>(state: [R; 16]) -> [R; 16] {
     [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]
 }
 
-/// A quarter round of each of the four blocks.
+/// A quarter round of each of the four blocks, or of the four columns of one.
 #[inline(always)]
 fn quarter<R: Row>([a, b, c, d]: [R; 4]) -> [R; 4] {
     let a = a.add(b);
@@ -125,7 +168,7 @@ fn cover_block<R: Row>(bytes: &mut [u8; BLOCK], [a, b, c, d]: &Block<R>) {
 
 /// Puts blocks over as many bytes as there are, at most theirs.
 #[inline(never)]
-fn cover_some<R: Row>(bytes: &mut [u8], blocks: &[Block<R>]) {
+pub(crate) fn cover_some<R: Row>(bytes: &mut [u8], blocks: &[Block<R>]) {
     let mut rows = blocks.iter().flatten();
     let (whole, rest) = bytes.as_chunks_mut::<16>();
     for (bytes, row) in whole.iter_mut().zip(&mut rows) {

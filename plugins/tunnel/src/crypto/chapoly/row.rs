@@ -22,6 +22,12 @@ pub(crate) trait Row: Copy {
     fn rotate_8(self) -> Self;
     /// Rotates each word left by 7 bits.
     fn rotate_7(self) -> Self;
+    /// Moves each word one place down, the first to the end.
+    fn turn_1(self) -> Self;
+    /// Two places.
+    fn turn_2(self) -> Self;
+    /// Three places.
+    fn turn_3(self) -> Self;
     /// Rows to columns: word `i` of row `j` becomes word `j` of row `i`.
     fn transpose(rows: [Self; 4]) -> [Self; 4];
 }
@@ -97,6 +103,24 @@ impl Row for Plain {
     #[inline(always)]
     fn rotate_7(self) -> Self {
         self.each(|word| word.rotate_left(7))
+    }
+
+    #[inline(always)]
+    fn turn_1(self) -> Self {
+        let [a, b, c, d] = self.0;
+        Self([b, c, d, a])
+    }
+
+    #[inline(always)]
+    fn turn_2(self) -> Self {
+        let [a, b, c, d] = self.0;
+        Self([c, d, a, b])
+    }
+
+    #[inline(always)]
+    fn turn_3(self) -> Self {
+        let [a, b, c, d] = self.0;
+        Self([d, a, b, c])
     }
 
     #[inline(always)]

@@ -76,6 +76,21 @@ impl Row for Simd {
     }
 
     #[inline(always)]
+    fn turn_1(self) -> Self {
+        Self(i32x4_shuffle::<1, 2, 3, 0>(self.0, self.0))
+    }
+
+    #[inline(always)]
+    fn turn_2(self) -> Self {
+        Self(i32x4_shuffle::<2, 3, 0, 1>(self.0, self.0))
+    }
+
+    #[inline(always)]
+    fn turn_3(self) -> Self {
+        Self(i32x4_shuffle::<3, 0, 1, 2>(self.0, self.0))
+    }
+
+    #[inline(always)]
     fn transpose([a, b, c, d]: [Self; 4]) -> [Self; 4] {
         let (low, high) = (i32x4_shuffle::<0, 4, 1, 5>(a.0, b.0), i32x4_shuffle::<2, 6, 3, 7>(a.0, b.0));
         let (low_2, high_2) = (i32x4_shuffle::<0, 4, 1, 5>(c.0, d.0), i32x4_shuffle::<2, 6, 3, 7>(c.0, d.0));

@@ -2,9 +2,9 @@
 //! that there is SSSE3, rotations by whole bytes are one shuffle.
 
 use core::arch::x86_64::{
-    __m128i, _mm_add_epi32, _mm_cvtsi128_si64, _mm_loadu_si128, _mm_or_si128, _mm_set_epi32, _mm_slli_epi32,
-    _mm_srli_epi32, _mm_storeu_si128, _mm_unpackhi_epi32, _mm_unpackhi_epi64, _mm_unpacklo_epi32,
-    _mm_unpacklo_epi64, _mm_xor_si128,
+    __m128i, _mm_add_epi32, _mm_cvtsi128_si64, _mm_loadu_si128, _mm_or_si128, _mm_set_epi32,
+    _mm_shuffle_epi32, _mm_slli_epi32, _mm_srli_epi32, _mm_storeu_si128, _mm_unpackhi_epi32,
+    _mm_unpackhi_epi64, _mm_unpacklo_epi32, _mm_unpacklo_epi64, _mm_xor_si128,
 };
 #[cfg(target_feature = "ssse3")]
 use core::arch::x86_64::{_mm_set_epi8, _mm_shuffle_epi8};
@@ -100,6 +100,21 @@ impl Row for Sse {
     #[inline(always)]
     fn rotate_7(self) -> Self {
         self.rotate::<7, 25>()
+    }
+
+    #[inline(always)]
+    fn turn_1(self) -> Self {
+        Self(vector!(_mm_shuffle_epi32::<0b00_11_10_01>(self.0)))
+    }
+
+    #[inline(always)]
+    fn turn_2(self) -> Self {
+        Self(vector!(_mm_shuffle_epi32::<0b01_00_11_10>(self.0)))
+    }
+
+    #[inline(always)]
+    fn turn_3(self) -> Self {
+        Self(vector!(_mm_shuffle_epi32::<0b10_01_00_11>(self.0)))
     }
 
     #[inline(always)]
