@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 use warren_exit::{Exit, ExitCircuit, Outbound, UdpFlow};
@@ -16,7 +16,7 @@ use warren_streams::{Answer, Asked, Endpoint, Incoming, Reading, TunnelAssociati
 
 /// Bytes a stream reads at once, each way.
 const COPY_BUFFER: usize = 64 * 1024;
-/// With less room left than this, a new block is begun.
+/// With less room left than this, a new block is begun; less than this is copied out of it.
 const LEAST_READ: usize = 16 * 1024;
 
 /// Circuits whose share of the exit is remembered, of one worker.
@@ -88,18 +88,21 @@ async fn carry(answer: Answer, mut outbound: Outbound, bound: SocketAddr) {
     }
 }
 
-/// From the target into the circuit. What was read is what QUIC keeps until it is acknowledged: it is not copied.
+/// From the target into the circuit. What was read is what QUIC keeps until it is acknowledged: it is not copied,
+/// but for little, which would keep a whole block.
 async fn inward(mut from: ReadHalf<'_>, mut to: Writing<'_>) -> io::Result<()> {
     let mut block = BytesMut::new();
     loop {
-        from.readable().await?;
         if block.capacity() < LEAST_READ {
             block = BytesMut::with_capacity(COPY_BUFFER);
         }
-        if from.read_buf(&mut block).await? == 0 {
-            return to.finish();
-        }
-        to.write(block.split().freeze()).await?;
+        let read = match from.read_buf(&mut block).await? {
+            0 => return to.finish(),
+            little @ ..LEAST_READ => Bytes::copy_from_slice(block.get(..little).unwrap_or_default()),
+            _ => block.split().freeze(),
+        };
+        block.clear();
+        to.write(read).await?;
     }
 }
 

@@ -1,6 +1,6 @@
 //! A worker thread: one socket, one worker, one QUIC endpoint, one loop.
 //!
-//! Each turn waits for anything to do, gathers at most one batch from the socket, from other
+//! Each turn waits for anything to do, unless the batch before was full, gathers at most one batch from the socket, from other
 //! threads and from the QUIC endpoint, hands it to the worker in one call and carries out what
 //! comes back. Nothing here blocks but the wait: what cannot be sent at once waits in bounded
 //! queues of the rooms it belongs to.
@@ -43,8 +43,10 @@ pub(crate) use gauge::{Gauge, State};
 const CONTROL_PER_TURN: usize = 256;
 /// How often a thread tells how much of the processor it took: asking is a call of the kernel.
 const CPU_SHOWN: Duration = Duration::from_millis(50);
-/// Full batches that follow each other before anything else is looked at.
-const FULL_TURNS: u32 = 8;
+/// A streak: turns that follow a full batch at once, before anything else is looked at, and how long they may take.
+const STREAK: (u32, Duration) = (8, Duration::from_millis(2));
+/// Tasks that have a turn between two looks at the loop.
+const TASKS: u32 = 512;
 /// The longest the loop sleeps, so that its counts stay fresh.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 
@@ -88,7 +90,10 @@ pub(crate) fn start(parts: Parts) -> Result<std::thread::JoinHandle<()>, Error> 
         if let Some(core) = parts.core {
             core_affinity::set_for_current(core);
         }
-        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        // All tasks of many circuits have a turn after what one streak of full batches brought them.
+        let builder =
+            tokio::runtime::Builder::new_current_thread().event_interval(TASKS).enable_all().build();
+        let runtime = match builder {
             Ok(runtime) => runtime,
             Err(error) => return drop(ready.send(Err(Error::Thread(error)))),
         };
@@ -208,9 +213,9 @@ impl WorkerLoop {
     }
 
     async fn run(mut self) {
-        let mut full_turns = 0;
+        let (mut streak, mut since) = (0, self.clock.now());
         while !self.stopping {
-            if full_turns == 0 {
+            if streak == 0 {
                 self.wait().await;
             }
             // Half a batch before what comes in: a flood must not keep this node's own words back.
@@ -230,8 +235,9 @@ impl WorkerLoop {
             self.look_at_shadow();
             // The QUIC endpoint and the exit's sockets are tasks of this thread: let them run. After a full batch
             // there is more to take, and to wake a connection for a datagram costs as much as three more do.
-            full_turns = if full && full_turns < FULL_TURNS { full_turns + 1 } else { 0 };
-            if full_turns == 0 {
+            since = if streak == 0 { now } else { since };
+            streak = if full && streak < STREAK.0 && now.since(since) < STREAK.1 { streak + 1 } else { 0 };
+            if streak == 0 {
                 tokio::task::yield_now().await;
             }
         }

@@ -40,7 +40,8 @@ pub struct Settings {
     /// healthy worker, so this is far above the CPU times, and no single pause counts for more than
     /// a quarter of it.
     pub wall: Duration,
-    /// How often a running call is looked at. A budget can be overrun by two of these.
+    /// How often a running call is looked at. A budget can be overrun by two of these, and by what the looking
+    /// thread has to wait for a processor.
     pub tick: Duration,
     /// Workers that can live at once. Each reserves 4 GiB of address space, not of memory. Where the
     /// machine does not give that much, it becomes as many as fit.

@@ -17,10 +17,10 @@ const TURNS: u32 = 8;
 /// Copies until `from` ends, then shuts `to` down; answers how many bytes went.
 ///
 /// Each write wakes the process at the other end, so that while bytes keep coming with every turn of this
-/// thread's other tasks, they are gathered. It never waits for what is not there.
+/// thread's other tasks, they are gathered; a turn that brings nothing ends it.
 ///
 /// # Errors
-/// The first of either side. What was read before is written.
+/// The first of either side. What was read before `from` failed is written.
 pub(crate) async fn copy(
     from: &mut (impl AsyncRead + Unpin),
     to: &mut (impl AsyncWrite + Unpin),

@@ -95,7 +95,7 @@ impl Default for Settings {
             congestion: Congestion::default(),
             initial_window: 64 * u64::from(MTU),
             ack_threshold: 48,
-            ack_delay: Duration::from_millis(25),
+            ack_delay: Duration::from_millis(10),
             streams: 1024,
             associations: 64,
             connections: 4096,

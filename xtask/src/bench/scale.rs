@@ -120,15 +120,15 @@ fn name((circuits, streams, idle): Shape) -> String {
 }
 
 fn rows(job: &Scale) -> anyhow::Result<Vec<Row>> {
-    let size = Size { relays: job.relays, exits: job.exits, set: job.set.clone() };
-    let network = network::start(Profile::Dist, &size, &[3], None)?;
-    let server = WebServer::start()?;
     let names = SHAPES.map(name);
     if let Some(unknown) = job.rows.iter().find(|row| !names.contains(row)) {
         bail!("there is no row {unknown}; there are {}", names.join(", "));
     }
     let wanted = |shape: &&Shape| job.rows.is_empty() || job.rows.contains(&name(**shape));
     let shapes: Vec<&Shape> = SHAPES.iter().filter(wanted).collect();
+    let size = Size { relays: job.relays, exits: job.exits, set: job.set.clone() };
+    let network = network::start(Profile::Dist, &size, &[3], None)?;
+    let server = WebServer::start()?;
     let mut runs: Vec<Vec<Row>> = vec![Vec::new(); shapes.len()];
     for run in 0..job.runs {
         for (shape, of_shape) in shapes.iter().zip(&mut runs) {
