@@ -4,7 +4,7 @@ use std::io;
 
 /// How long a thread keeps the processor while others wait, in nanoseconds.
 #[cfg(target_os = "linux")]
-const SLICE: u64 = 20_000_000;
+const SLICE: u64 = 8_000_000;
 
 /// Makes this thread, and those it starts from now on, batch work: woken up, they wait for what runs to end its
 /// turn, and their own turns are long. What arrives meanwhile is handled at once, and fewer switches

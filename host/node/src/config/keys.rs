@@ -232,7 +232,7 @@ pub const KEYS: &[Key] = &[
         "batch",
         Kind::Bool,
         "true",
-        "Run the node as batch work (Linux): it interrupts no other program that wants the processor, and takes longer turns itself, of 20 ms from Linux 6.12 on.",
+        "Run the node as batch work (Linux): it interrupts no other program that wants the processor, and takes longer turns itself, of 8 ms from Linux 6.12 on.",
     ),
     key(
         "plugins",
