@@ -8,9 +8,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use warren_ports::{BoxStream, DialError};
 
-use crate::gather;
 use crate::wire::{self, Reply};
 
+/// Bytes read at once when copying, each way.
+const COPY_BUFFER: usize = 64 * 1024;
 /// How long a refused client has to take its reply before the connection is closed under it.
 const LINGER: Duration = Duration::from_secs(1);
 /// Bytes of a refused client that are read and thrown away, so that closing does not reset the
@@ -61,10 +62,6 @@ pub(crate) async fn refuse(mut stream: TcpStream, code: Reply) {
 ///
 /// # Errors
 /// The first of either side.
-pub async fn splice(mut client: TcpStream, stream: BoxStream) -> io::Result<(u64, u64)> {
-    let (mut from_client, mut to_client) = client.split();
-    let (mut from_stream, mut to_stream) = tokio::io::split(stream);
-    let there = gather::copy(&mut from_client, &mut to_stream);
-    let back = gather::copy(&mut from_stream, &mut to_client);
-    tokio::try_join!(there, back)
+pub async fn splice(mut client: TcpStream, mut stream: BoxStream) -> io::Result<(u64, u64)> {
+    tokio::io::copy_bidirectional_with_sizes(&mut client, &mut stream, COPY_BUFFER, COPY_BUFFER).await
 }

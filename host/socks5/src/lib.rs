@@ -17,7 +17,6 @@ use warren_ports::Target;
 
 mod associate;
 mod connect;
-mod gather;
 mod handshake;
 #[cfg(test)]
 mod tests;
