@@ -14,7 +14,7 @@
 
 use hkdf::{Hkdf, HkdfExtract};
 use sha2::Sha256;
-use subtle::{Choice, ConstantTimeEq};
+use subtle::ConstantTimeEq;
 use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::Zeroizing;
 
@@ -251,8 +251,9 @@ pub fn equal(one: &[u8], other: &[u8]) -> bool {
     let ((words, rest), (other_words, other_rest)) = (one.as_chunks::<8>(), other.as_chunks::<8>());
     let word = |bytes: &[u8; 8]| u64::from_le_bytes(*bytes);
     let words = words.iter().zip(other_words).map(|(a, b)| word(a).ct_eq(&word(b)));
-    let same = words.chain([rest.ct_eq(other_rest)]).fold(Choice::from(1), |all, one| all & one);
-    one.len() == other.len() && bool::from(same)
+    let rest = rest.iter().zip(other_rest).map(|(a, b)| a.ct_eq(b));
+    let same = words.chain(rest).reduce(|all, one| all & one);
+    one.len() == other.len() && same.is_none_or(bool::from)
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
 //! SipHash-2-4 (Aumasson, Bernstein 2012), written out where it is called: of the two lengths that a header has it
-//! takes far fewer instructions than the crate `siphasher`, which tests compare it with.
+//! takes fewer instructions than the crate `siphasher`, with which tests compare it.
 
 /// The hash of `bytes`.
 #[inline(always)]
