@@ -6,13 +6,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 use warren_exit::{Exit, ExitCircuit, Outbound, UdpFlow};
 use warren_ports::{Association, DialError};
 use warren_schemas::CircuitHandle;
 use warren_schemas::stream::Outcome;
-use warren_streams::{Answer, Asked, Endpoint, Incoming, Reading, TunnelAssociation, Writing};
+use warren_streams::{Answer, Asked, Endpoint, Incoming, TunnelAssociation, Writing};
 
 /// Bytes a stream reads at once, each way.
 const COPY_BUFFER: usize = 64 * 1024;
@@ -107,7 +107,7 @@ async fn inward(mut from: ReadHalf<'_>, mut to: Writing<'_>) -> io::Result<()> {
 }
 
 /// From the circuit to the target.
-async fn outward(from: Reading<'_>, mut to: WriteHalf<'_>) -> io::Result<()> {
+async fn outward(from: impl AsyncRead + Unpin, mut to: WriteHalf<'_>) -> io::Result<()> {
     let mut from = BufReader::with_capacity(COPY_BUFFER, from);
     tokio::io::copy_buf(&mut from, &mut to).await?;
     to.shutdown().await

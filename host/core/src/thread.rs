@@ -1,9 +1,9 @@
 //! A worker thread: one socket, one worker, one QUIC endpoint, one loop.
 //!
-//! Each turn waits for anything to do, unless the batch before was full, gathers at most one batch from the socket, from other
-//! threads and from the QUIC endpoint, hands it to the worker in one call and carries out what
-//! comes back. Nothing here blocks but the wait: what cannot be sent at once waits in bounded
-//! queues of the rooms it belongs to.
+//! Each turn waits for anything to do, or not when the batch before was full, gathers at most one
+//! batch from the socket, from other threads and from the QUIC endpoint, hands it to the worker in
+//! one call and carries out what comes back. Nothing here blocks but the wait: what cannot be sent
+//! at once waits in bounded queues of the rooms it belongs to.
 
 mod alarm;
 mod carry;
@@ -45,7 +45,7 @@ const CONTROL_PER_TURN: usize = 256;
 const CPU_SHOWN: Duration = Duration::from_millis(50);
 /// A streak: turns that follow a full batch at once, before anything else is looked at, and how long they may take.
 const STREAK: (u32, Duration) = (8, Duration::from_millis(2));
-/// Tasks that have a turn between two looks at the loop.
+/// Tasks that have a turn between two looks at the loop: all those of many circuits, after what a streak brought.
 const TASKS: u32 = 512;
 /// The longest the loop sleeps, so that its counts stay fresh.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
@@ -90,10 +90,8 @@ pub(crate) fn start(parts: Parts) -> Result<std::thread::JoinHandle<()>, Error> 
         if let Some(core) = parts.core {
             core_affinity::set_for_current(core);
         }
-        // All tasks of many circuits have a turn after what one streak of full batches brought them.
-        let builder =
-            tokio::runtime::Builder::new_current_thread().event_interval(TASKS).enable_all().build();
-        let runtime = match builder {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        let runtime = match builder.event_interval(TASKS).enable_all().build() {
             Ok(runtime) => runtime,
             Err(error) => return drop(ready.send(Err(Error::Thread(error)))),
         };
@@ -234,7 +232,7 @@ impl WorkerLoop {
             self.show_seat();
             self.look_at_shadow();
             // The QUIC endpoint and the exit's sockets are tasks of this thread: let them run. After a full batch
-            // there is more to take, and to wake a connection for a datagram costs as much as three more do.
+            // there is more to take, and each of them then has more to do at once.
             since = if streak == 0 { now } else { since };
             streak = if full && streak < STREAK.0 && now.since(since) < STREAK.1 { streak + 1 } else { 0 };
             if streak == 0 {

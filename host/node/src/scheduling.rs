@@ -7,7 +7,7 @@ use std::io;
 const SLICE: u64 = 8_000_000;
 
 /// Makes this thread, and those it starts from now on, batch work: woken up, they wait for what runs to end its
-/// turn, and their own turns are long. What arrives meanwhile is handled at once, and fewer switches
+/// turn, and their own turns are long. What arrives meanwhile is handled together, and fewer switches
 /// leave more in the caches. Where every thread has a processor, it changes nothing.
 ///
 /// A policy that someone chose for this process is kept, and so is its nice value. Linux before 6.12 takes no
@@ -49,13 +49,16 @@ mod tests {
         unsafe { libc::sched_getscheduler(0) }
     }
 
+    fn choose(policy: i32) {
+        let none = libc::sched_param { sched_priority: 0 };
+        // SAFETY: `none` lives until the call returns.
+        assert_eq!(unsafe { libc::sched_setscheduler(0, policy, &raw const none) }, 0);
+    }
+
     #[test]
     fn a_thread_and_those_it_starts_are_batch_work() {
-        if policy() != libc::SCHED_OTHER {
-            // Someone chose another for these tests.
-            return;
-        }
         let started = std::thread::spawn(|| {
+            choose(libc::SCHED_OTHER);
             super::batch().unwrap();
             (policy(), std::thread::spawn(policy).join().unwrap())
         });
@@ -65,9 +68,7 @@ mod tests {
     #[test]
     fn a_policy_that_was_chosen_is_kept() {
         let kept = std::thread::spawn(|| {
-            let none = libc::sched_param { sched_priority: 0 };
-            // SAFETY: `none` lives until the call returns.
-            assert_eq!(unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const none) }, 0);
+            choose(libc::SCHED_IDLE);
             super::batch().unwrap();
             policy()
         });

@@ -53,7 +53,7 @@ pub use port::{CircuitPort, Counters};
 pub use server::{Answer, Asked, Incoming, ServerConnection};
 pub use settings::Settings;
 pub use tls::public_key;
-pub use tunnel_stream::{Reading, TunnelStream, Writing};
+pub use tunnel_stream::{TunnelStream, Writing};
 use warren_schemas::CircuitHandle;
 pub use warren_schemas::control::CircuitEnd;
 

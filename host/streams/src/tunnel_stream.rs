@@ -40,9 +40,9 @@ impl TunnelStream {
     }
 
     /// Its two directions, to be used at the same time.
-    pub fn halves(&mut self) -> (Reading<'_>, Writing<'_>) {
+    pub fn halves(&mut self) -> (impl AsyncRead + Unpin + '_, Writing<'_>) {
         let Self { send, recv, finished, .. } = self;
-        (Reading(recv), Writing { send, finished })
+        (recv, Writing { send, finished })
     }
 
     /// What its datagrams are marked with; none past the 2^32nd stream of a connection.
@@ -81,20 +81,6 @@ impl AsyncWrite for TunnelStream {
         self.finished = true;
         ready!(AsyncWrite::poll_shutdown(Pin::new(&mut self.send), context))?;
         Poll::Ready(Ok(()))
-    }
-}
-
-/// What comes out of a [`TunnelStream`].
-#[derive(Debug)]
-pub struct Reading<'a>(&'a mut RecvStream);
-
-impl AsyncRead for Reading<'_> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        AsyncRead::poll_read(Pin::new(&mut *self.0), context, buffer)
     }
 }
 

@@ -87,7 +87,7 @@ impl Gauge {
         self.restarts.store(restarts, Ordering::Relaxed);
     }
 
-    /// CPU seconds of the thread, as of some 50 ms before its last turn.
+    /// CPU seconds of the thread, as of a turn that was not 50 ms before its last one.
     pub(crate) fn cpu_s(&self) -> f64 {
         self.cpu_us.load(Ordering::Relaxed) as f64 / 1e6
     }
