@@ -1,28 +1,31 @@
-//! ChaCha20 (RFC 8439, 2.3 and 2.4), four blocks in flight: a vector holds one word of each, so that no
+//! ChaCha20 (RFC 8439, 2.3 and 2.4), four or eight blocks at once: a vector holds one word of each of four, so that no
 //! row of the state is ever turned, and the blocks become rows at the end.
+
+use core::cell::Cell;
+use core::hint::black_box;
 
 use super::row::Row;
 
 /// Bytes of a block.
 pub(crate) const BLOCK: usize = 64;
-/// Bytes of a flight.
-pub(crate) const FLIGHT: usize = 4 * BLOCK;
+/// Blocks that are made together.
+pub(crate) const PAIR: usize = 2;
+pub(crate) const FLIGHT: usize = 4;
+pub(crate) const OCTET: usize = 8;
 
 const CONSTANT: &[u8; 16] = b"expand 32-byte k";
 
 /// A block of the key stream, as its four rows.
 pub(crate) type Block<R> = [R; 4];
-/// The blocks that are made together.
-pub(crate) type Flight<R> = [Block<R>; 4];
-/// Two of them, for the end of a message.
-pub(crate) type Pair<R> = [Block<R>; 2];
+/// A state of four blocks, each word of theirs in a lane.
+type State<R> = [R; 16];
 
 /// A key and a nonce: where the blocks of one message come from.
 pub(crate) struct Stream<'a, R> {
     key: &'a [[u8; 16]; 2],
     nonce: [u32; 3],
     /// The state before its rounds, each word in every lane; the block's number is not in it.
-    words: [R; 16],
+    words: State<R>,
 }
 
 impl<'a, R: Row> Stream<'a, R> {
@@ -38,30 +41,56 @@ impl<'a, R: Row> Stream<'a, R> {
         Self { key, nonce: [n0, n1, n2], words: all.map(|word| R::new([word; 4])) }
     }
 
-    /// The blocks from number `start` on. `beside` runs before each of the ten double rounds: the
+    /// The state before its rounds of the blocks from number `start` on.
+    #[inline(always)]
+    fn before(&self, start: u32) -> State<R> {
+        let [a, b, c, d, e, f, g, h, i, j, k, l, _, n, o, p] = self.words;
+        let numbers = [start, start.wrapping_add(1), start.wrapping_add(2), start.wrapping_add(3)];
+        [a, b, c, d, e, f, g, h, i, j, k, l, R::new(numbers), n, o, p]
+    }
+
+    /// Four blocks from number `start` on. `beside` runs before each of the ten double rounds: the
     /// processor does both at once, as one works on vectors and the other does not (a quarter faster than
     /// one after the other, measured in Wasm).
     #[inline(always)]
-    pub(crate) fn flight(&self, start: u32, mut beside: impl FnMut()) -> Flight<R> {
-        let numbers = R::new([start, start.wrapping_add(1), start.wrapping_add(2), start.wrapping_add(3)]);
-        let [a, b, c, d, e, f, g, h, i, j, k, l, _, n, o, p] = self.words;
-        let mut state = [a, b, c, d, e, f, g, h, i, j, k, l, numbers, n, o, p];
+    pub(crate) fn flight(&self, start: u32, mut beside: impl FnMut()) -> [Block<R>; FLIGHT] {
+        let before = self.before(start);
+        let mut state = before;
         for _ in 0..10 {
             beside();
             state = double_round(state);
         }
-        let [q, r, s, t, u, v, w, x, y, z, aa, bb, cc, dd, ee, ff] = state;
-        let [a, b, c, d] = R::transpose([q.add(a), r.add(b), s.add(c), t.add(d)]);
-        let [e, f, g, h] = R::transpose([u.add(e), v.add(f), w.add(g), x.add(h)]);
-        let [i, j, k, l] = R::transpose([y.add(i), z.add(j), aa.add(k), bb.add(l)]);
-        let [m, n, o, p] = R::transpose([cc.add(numbers), dd.add(n), ee.add(o), ff.add(p)]);
-        [[a, e, i, m], [b, f, j, n], [c, g, k, o], [d, h, l, p]]
+        blocks(state, before)
+    }
+
+    /// Eight blocks from number `start` on; `beside` runs twice in a double round. The words of four blocks wait for each
+    /// other too often to keep three vector units busy: in Wasm a double round of four takes 60 cycles, of eight 92. There are
+    /// not registers enough for them, so they are in memory. They are read by a way that wasmtime does not see to be the
+    /// one by which they were written: it would keep them in registers, and spill those.
+    #[inline(always)]
+    pub(crate) fn octet(&self, start: u32, mut beside: impl FnMut()) -> [Block<R>; OCTET] {
+        let befores = [self.before(start), self.before(start.wrapping_add(4))];
+        let states = befores.map(|before| before.map(Cell::new));
+        let [one, two] = &states;
+        let [read_one, read_two] = black_box(&states);
+        for _ in 0..10 {
+            beside();
+            columns(read_one, one);
+            columns(read_two, two);
+            beside();
+            diagonals(read_one, one);
+            diagonals(read_two, two);
+        }
+        let [before_one, before_two] = befores;
+        let [a, b, c, d] = blocks(read_one.each_ref().map(Cell::get), before_one);
+        let [e, f, g, h] = blocks(read_two.each_ref().map(Cell::get), before_two);
+        [a, b, c, d, e, f, g, h]
     }
 
     /// Two blocks from number `start` on, `beside` as in [`flight`](Self::flight). A vector is a row of one block here, which has to
     /// be turned, but a flight of which half is thrown away takes longer.
     #[inline(always)]
-    pub(crate) fn pair(&self, start: u32, mut beside: impl FnMut()) -> Pair<R> {
+    pub(crate) fn pair(&self, start: u32, mut beside: impl FnMut()) -> [Block<R>; PAIR] {
         let ([key_0, key_1], [n0, n1, n2]) = (self.key, self.nonce);
         let before =
             |number| [R::load(CONSTANT), R::load(key_0), R::load(key_1), R::new([number, n0, n1, n2])];
@@ -101,8 +130,20 @@ fn words(bytes: &[u8; 16]) -> [u32; 4] {
     [number as u32, (number >> 32) as u32, (number >> 64) as u32, (number >> 96) as u32]
 }
 
+/// The blocks whose states those are, after and before their rounds.
 #[inline(always)]
-fn double_round<R: Row>(state: [R; 16]) -> [R; 16] {
+fn blocks<R: Row>(after: State<R>, before: State<R>) -> [Block<R>; FLIGHT] {
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = before;
+    let [q, r, s, t, u, v, w, x, y, z, aa, bb, cc, dd, ee, ff] = after;
+    let [a, b, c, d] = R::transpose([q.add(a), r.add(b), s.add(c), t.add(d)]);
+    let [e, f, g, h] = R::transpose([u.add(e), v.add(f), w.add(g), x.add(h)]);
+    let [i, j, k, l] = R::transpose([y.add(i), z.add(j), aa.add(k), bb.add(l)]);
+    let [m, n, o, p] = R::transpose([cc.add(m), dd.add(n), ee.add(o), ff.add(p)]);
+    [[a, e, i, m], [b, f, j, n], [c, g, k, o], [d, h, l, p]]
+}
+
+#[inline(always)]
+fn double_round<R: Row>(state: State<R>) -> State<R> {
     let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = state;
     let [a, e, i, m] = quarter([a, e, i, m]);
     let [b, f, j, n] = quarter([b, f, j, n]);
@@ -113,6 +154,37 @@ fn double_round<R: Row>(state: [R; 16]) -> [R; 16] {
     let [c, h, i, n] = quarter([c, h, i, n]);
     let [d, e, j, o] = quarter([d, e, j, o]);
     [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]
+}
+
+/// The first half of a double round, of a state in memory.
+#[inline(always)]
+fn columns<R: Row>(read: &[Cell<R>; 16], write: &[Cell<R>; 16]) {
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = read;
+    let [q, r, s, t, u, v, w, x, y, z, aa, bb, cc, dd, ee, ff] = write;
+    quarter_in_memory([a, e, i, m], [q, u, y, cc]);
+    quarter_in_memory([b, f, j, n], [r, v, z, dd]);
+    quarter_in_memory([c, g, k, o], [s, w, aa, ee]);
+    quarter_in_memory([d, h, l, p], [t, x, bb, ff]);
+}
+
+/// The second half.
+#[inline(always)]
+fn diagonals<R: Row>(read: &[Cell<R>; 16], write: &[Cell<R>; 16]) {
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = read;
+    let [q, r, s, t, u, v, w, x, y, z, aa, bb, cc, dd, ee, ff] = write;
+    quarter_in_memory([a, f, k, p], [q, v, aa, ff]);
+    quarter_in_memory([b, g, l, m], [r, w, bb, cc]);
+    quarter_in_memory([c, h, i, n], [s, x, y, dd]);
+    quarter_in_memory([d, e, j, o], [t, u, z, ee]);
+}
+
+#[inline(always)]
+fn quarter_in_memory<R: Row>(read: [&Cell<R>; 4], write: [&Cell<R>; 4]) {
+    let ([a, b, c, d], [e, f, g, h]) = (quarter(read.map(Cell::get)), write);
+    e.set(a);
+    f.set(b);
+    g.set(c);
+    h.set(d);
 }
 
 /// A quarter round of each of the four blocks, or of the four columns of one.
@@ -129,56 +201,48 @@ fn quarter<R: Row>([a, b, c, d]: [R; 4]) -> [R; 4] {
     [a, b, c, d]
 }
 
-/// Puts a flight over as many bytes as there are, at most its own.
-#[inline(always)]
-pub(crate) fn cover<R: Row>(bytes: &mut [u8], flight: &Flight<R>) {
-    if let ([a, b, c, d], []) = bytes.as_chunks_mut::<BLOCK>() {
-        let [e, f, g, h] = flight;
-        cover_block(a, e);
-        cover_block(b, f);
-        cover_block(c, g);
-        cover_block(d, h);
-    } else {
-        cover_some(bytes, flight);
-    }
-}
-
-/// Puts the blocks behind the first one of a message over as many bytes as there are, at most theirs.
-#[inline(always)]
-pub(crate) fn cover_head<R: Row>(bytes: &mut [u8], blocks: &[Block<R>; 3]) {
-    if let ([a, b, c], []) = bytes.as_chunks_mut::<BLOCK>() {
-        let [d, e, f] = blocks;
-        cover_block(a, d);
-        cover_block(b, e);
-        cover_block(c, f);
-    } else {
-        cover_some(bytes, blocks);
-    }
-}
-
-#[inline(always)]
-fn cover_block<R: Row>(bytes: &mut [u8; BLOCK], [a, b, c, d]: &Block<R>) {
-    if let ([e, f, g, h], []) = bytes.as_chunks_mut::<16>() {
-        R::load(e).xor(*a).store(e);
-        R::load(f).xor(*b).store(f);
-        R::load(g).xor(*c).store(g);
-        R::load(h).xor(*d).store(h);
-    }
-}
-
 /// Puts blocks over as many bytes as there are, at most theirs.
-#[inline(never)]
-pub(crate) fn cover_some<R: Row>(bytes: &mut [u8], blocks: &[Block<R>]) {
-    let mut rows = blocks.iter().flatten();
-    let (whole, rest) = bytes.as_chunks_mut::<16>();
-    for (bytes, row) in whole.iter_mut().zip(&mut rows) {
+#[inline(always)]
+pub(crate) fn cover<R: Row>(bytes: &mut [u8], blocks: &[Block<R>]) {
+    let (whole, _) = bytes.as_chunks_mut::<BLOCK>();
+    let count = whole.len();
+    for (bytes, block) in whole.iter_mut().zip(blocks) {
+        if let ([e, f, g, h], [a, b, c, d]) = (bytes.as_chunks_mut::<16>().0, block) {
+            R::load(e).xor(*a).store(e);
+            R::load(f).xor(*b).store(f);
+            R::load(g).xor(*c).store(g);
+            R::load(h).xor(*d).store(h);
+        }
+    }
+    if let Some(block) = blocks.get(count) {
+        cover_last(bytes, block);
+    }
+}
+
+/// Puts a block over the last bytes, which are fewer than it has: those behind the whole blocks.
+fn cover_last<R: Row>(bytes: &mut [u8], block: &Block<R>) {
+    let (_, end) = bytes.as_chunks_mut::<BLOCK>();
+    let (whole, rest) = end.as_chunks_mut::<16>();
+    let (count, left) = (whole.len(), rest.len());
+    for (bytes, row) in whole.iter_mut().zip(block) {
         R::load(bytes).xor(*row).store(bytes);
     }
-    if let Some(row) = rows.next() {
-        let mut last = [0; 16];
-        row.store(&mut last);
-        for (byte, cover) in rest.iter_mut().zip(last) {
-            *byte ^= cover;
+    let Some(row) = block.get(count).filter(|_| left > 0) else { return };
+    // The row behind zeros, so that what comes before the last bytes, and is covered, can be covered with them.
+    let mut cover = [[0; 16]; 2];
+    let [_, behind] = &mut cover;
+    row.store(behind);
+    match (bytes.last_chunk_mut::<16>(), cover.as_flattened().get(left..left + 16)) {
+        (Some(last), Some(cover)) => {
+            if let Some(cover) = cover.first_chunk() {
+                R::load(last).xor(R::load(cover)).store(last);
+            }
+        }
+        _ => {
+            let [_, cover] = cover;
+            for (byte, cover) in bytes.iter_mut().zip(cover) {
+                *byte ^= cover;
+            }
         }
     }
 }
