@@ -65,6 +65,11 @@ enum Task {
 fn main() -> ExitCode {
     match fuzz::compile().unwrap_or_else(|| run(Arguments::parse().task)) {
         Ok(code) => code,
+        // Whatever failed, it was asked to: children get the terminal's signal too.
+        Err(_) if !interrupt::go_on() => {
+            eprintln!("interrupted");
+            ExitCode::from(130)
+        }
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
