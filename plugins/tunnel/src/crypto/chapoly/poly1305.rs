@@ -3,7 +3,7 @@
 /// The authenticator of one message.
 ///
 /// The accumulator is `l0 + 2^64 * l1 + 2^128 * l2` of its limbs. What is at or above 2^130 is folded when the next block
-/// comes, with its addition: `l2` may have 64 bits until then.
+/// comes, with its addition: `l2` is below 2^63 until then.
 pub(crate) struct Poly1305 {
     r: [u64; 2],
     /// 5/4 of `r`'s upper limb: what it is worth after 2^128 times it wrapped around 2^130 - 5. Exact,
@@ -62,7 +62,7 @@ impl Poly1305 {
         let (h0, h1, top) = (t0 as u64, t1 as u64, (l2 & 3) + 1 + (t1 >> 64) as u64);
         let [r0, r1] = self.r;
         let d0 = wide(h0, r0) + wide(h1, self.wrapped);
-        // top is at most 6 and r's limbs are below 2^60: no sum here has more bits than it may, and l2 is below 2^63.2.
+        // top is at most 6 and r's limbs are below 2^60: no sum here has more bits than it may, and l2 is below 2^63.
         let d1 = wide(h0, r1) + wide(h1, r0) + u128::from(top * self.wrapped + (d0 >> 64) as u64);
         self.limbs = [d0 as u64, d1 as u64, top * r0 + (d1 >> 64) as u64];
     }
