@@ -66,7 +66,7 @@ impl<'a, R: Row> Stream<'a, R> {
     /// Eight blocks from number `start` on; `beside` runs twice in a double round. The words of four blocks wait for each
     /// other too often to keep three vector units busy: in Wasm a double round of four takes 60 cycles, of eight 92. There are
     /// not registers enough for them, so they are in memory. They are read by a way that wasmtime does not see to be the
-    /// one by which they were written: it would keep them in registers, and spill those.
+    /// one by which they were written: else it keeps words in registers, and spills those (0.61 of ring for 0.64).
     #[inline(always)]
     pub(crate) fn octet(&self, start: u32, mut beside: impl FnMut()) -> [Block<R>; OCTET] {
         let befores = [self.before(start), self.before(start.wrapping_add(4))];
