@@ -168,38 +168,3 @@ fn contents_are_sealed_and_no_bit_of_created_may_flip() {
     other[1] = Suite::X25519 as u8;
     assert_eq!(Create::decode(&other).map(|_| ()), Err(DropReason::Malformed));
 }
-
-/// What a hop's handshake costs each side: `cargo test --release -p warren-tunnel --features hybrid
-/// -- --ignored --nocapture what_a_handshake_costs`.
-#[test]
-#[ignore = "prints a measurement"]
-#[expect(clippy::disallowed_methods, reason = "a measurement")]
-fn what_a_handshake_costs() {
-    const TURNS: u32 = 2000;
-    for suite in [Suite::X25519, Suite::Hybrid] {
-        let creating = Creating::new(suite, target(), INITIATOR_RANDOM);
-        let create = creating.create();
-        let request = Create::decode(&create).unwrap();
-        let (created, _) = request.answer(&target(), RESPONDER_RANDOM, &[], &mut onion_dh).unwrap();
-        let per_turn = |work: &dyn Fn()| {
-            let start = std::time::Instant::now();
-            (0..TURNS).for_each(|_| work());
-            start.elapsed().as_secs_f64() * 1e6 / f64::from(TURNS)
-        };
-        let start = per_turn(&|| {
-            std::hint::black_box(Creating::new(suite, target(), INITIATOR_RANDOM).create());
-        });
-        let relay = per_turn(&|| {
-            let answer = request.answer(&target(), RESPONDER_RANDOM, &[], &mut onion_dh);
-            std::hint::black_box(answer.is_ok());
-        });
-        let finish = per_turn(&|| {
-            std::hint::black_box(creating.finish(&created).is_ok());
-        });
-        println!(
-            "{suite:?}: start {start:.1} us, relay {relay:.1} us, finish {finish:.1} us, {} + {} bytes",
-            create.len(),
-            created.len()
-        );
-    }
-}
