@@ -7,15 +7,13 @@
 //! Each slot that the host fills owns [`STRIDE`] bytes of the payload and its datagram starts
 //! [`HEADROOM`] bytes into them, so that layers can be put in front of it in place.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::OnceLock;
 
 use flatbuffers::{FlatBufferBuilder, InvalidFlatbuffer, VerifierOptions};
 
-use crate::CircuitHandle;
-use crate::Timestamp;
 use crate::generated::batch as fb;
 pub use crate::generated::batch::SlotKind;
+use crate::{Address, CircuitHandle, Timestamp};
 
 /// Payload bytes that each slot of the host owns.
 pub const STRIDE: usize = 1536;
@@ -28,15 +26,15 @@ pub const MAX_ANSWER: usize = 4 * MAX_SLOTS * STRIDE;
 
 const SLOT_LEN: usize = 32;
 
-/// One slot, as plain values.
+/// One slot, as plain values: numbers only, which a loop over a batch keeps in registers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Slot {
     /// What it holds or asks for.
     pub kind: SlotKind,
     /// `CircuitEnd` of a delivery, `DropReason` of a drop, else 0.
     pub detail: u8,
-    /// Source or destination; the unspecified address where it has no meaning.
-    pub address: SocketAddr,
+    /// Source or destination; [`Address::NONE`] where it has no meaning.
+    pub address: Address,
     /// The circuit end; 0 where it has no meaning.
     pub handle: CircuitHandle,
     /// Where its bytes start in the payload.
@@ -50,46 +48,30 @@ impl Slot {
     pub const EMPTY: Self = Self {
         kind: SlotKind::Empty,
         detail: 0,
-        address: SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0),
+        address: Address::NONE,
         handle: CircuitHandle(0),
         offset: 0,
         length: 0,
     };
 
     fn to_bytes(self) -> [u8; SLOT_LEN] {
-        let (high, low) = halves(self.address.ip());
-        let Self { kind, detail, handle, offset, length, .. } = self;
-        fb::Slot::new(high, low, handle.0, offset, length, self.address.port(), kind, detail, 0).0
+        let Self { kind, detail, address: Address { high, low, port }, handle, offset, length } = self;
+        fb::Slot::new(high, low, handle.0, offset, length, port, kind, detail, 0).0
     }
 }
 
 impl From<&fb::Slot> for Slot {
+    #[inline]
     fn from(slot: &fb::Slot) -> Self {
         Self {
             kind: slot.kind(),
             detail: slot.detail(),
-            address: SocketAddr::new(join(slot.address_high(), slot.address_low()), slot.port()),
+            address: Address { high: slot.address_high(), low: slot.address_low(), port: slot.port() },
             handle: CircuitHandle(slot.handle()),
             offset: slot.offset(),
             length: slot.length(),
         }
     }
-}
-
-/// The two halves in which schemas hold an address: IPv4 as IPv4-mapped IPv6.
-#[must_use]
-pub fn halves(ip: IpAddr) -> (u64, u64) {
-    let bits = match ip {
-        IpAddr::V4(v4) => v4.to_ipv6_mapped().to_bits(),
-        IpAddr::V6(v6) => v6.to_bits(),
-    };
-    ((bits >> 64) as u64, bits as u64)
-}
-
-/// The address that `halves` took apart; IPv4-mapped becomes IPv4.
-#[must_use]
-pub fn join(high: u64, low: u64) -> IpAddr {
-    Ipv6Addr::from_bits((u128::from(high) << 64) | u128::from(low)).to_canonical()
 }
 
 /// Why bytes are not a batch.
@@ -202,6 +184,7 @@ impl Batch {
     }
 
     /// Slot `index`; none past the end.
+    #[inline]
     #[must_use]
     pub fn slot(&self, index: usize) -> Option<Slot> {
         if index >= self.layout.slot_count {
@@ -249,7 +232,7 @@ impl Batch {
         &mut self,
         index: usize,
         kind: SlotKind,
-        address: SocketAddr,
+        address: impl Into<Address>,
         handle: CircuitHandle,
         datagram: &[u8],
     ) -> bool {
@@ -265,6 +248,7 @@ impl Batch {
             return false;
         };
         to.copy_from_slice(datagram);
+        let address = address.into();
         self.set_slot(index, Slot { kind, detail: 0, address, handle, offset: at, length });
         true
     }
@@ -415,7 +399,7 @@ impl BatchWriter {
     pub fn push(
         &mut self,
         kind: SlotKind,
-        address: SocketAddr,
+        address: impl Into<Address>,
         handle: CircuitHandle,
         datagram: &[u8],
     ) -> bool {
@@ -432,6 +416,7 @@ impl BatchWriter {
         self.bytes.extend_from_slice(zeros.get(..HEADROOM).unwrap_or_default());
         self.bytes.extend_from_slice(datagram);
         self.bytes.extend_from_slice(zeros.get(..rest).unwrap_or_default());
+        let address = address.into();
         self.slots.push(Slot { kind, detail: 0, address, handle, offset, length }.to_bytes());
         true
     }
@@ -456,10 +441,12 @@ impl BatchWriter {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
 
-    fn address() -> SocketAddr {
-        "192.0.2.7:4500".parse().unwrap()
+    fn address() -> Address {
+        Address::from("192.0.2.7:4500".parse::<SocketAddr>().unwrap())
     }
 
     #[test]

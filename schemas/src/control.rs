@@ -6,11 +6,10 @@ use flatbuffers::{FlatBufferBuilder, InvalidFlatbuffer, Push, UnionWIPOffset, Ve
 
 mod sync;
 
-use crate::batch::{halves, join};
 use crate::descriptor::SignedDescriptor;
 use crate::generated::control as fb;
 pub use crate::generated::control::{CircuitEnd, CloseReason};
-use crate::{CircuitHandle, PeerId, RequestId, Timestamp};
+use crate::{Address, CircuitHandle, PeerId, RequestId, Timestamp};
 pub use sync::{CircuitState, MOST_CIRCUITS, MOST_TOLD, SYNC_NEVER, Sync, SyncFrame, Told, TooMany};
 
 /// Why bytes are not a control message.
@@ -160,8 +159,8 @@ impl TunnelConfig {
             .own_addresses
             .iter()
             .map(|address| {
-                let (high, low) = halves(address.ip());
-                fb::Address::new(high, low, address.port())
+                let Address { high, low, port } = Address::from(*address);
+                fb::Address::new(high, low, port)
             })
             .collect();
         let limits = limits_table(&mut b, &self.limits);
@@ -210,7 +209,7 @@ impl TunnelConfig {
             own_addresses: own
                 .iter()
                 .flatten()
-                .map(|a| SocketAddr::new(join(a.high(), a.low()), a.port()))
+                .map(|a| Address { high: a.high(), low: a.low(), port: a.port() }.into())
                 .collect(),
             limits: table.limits().map(limits_value).unwrap_or_default(),
             cookie_key: key32(table.cookie_key().map(|key| key.bytes()).unwrap_or_default(), "cookie_key")?,

@@ -9,9 +9,8 @@ use std::time::Duration;
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use flatbuffers::{FlatBufferBuilder, InvalidFlatbuffer, VerifierOptions};
 
-use crate::batch::{halves, join};
 use crate::generated::descriptor as fb;
-use crate::{PeerId, Timestamp};
+use crate::{Address, PeerId, Timestamp};
 
 /// The most bytes an encoded signed descriptor may have, so that EXTEND fits into one cell.
 pub const MAX_LEN: usize = 640;
@@ -102,8 +101,8 @@ impl Descriptor {
             .addresses
             .iter()
             .map(|address| {
-                let (high, low) = halves(address.ip());
-                fb::Address::new(high, low, address.port())
+                let Address { high, low, port } = Address::from(*address);
+                fb::Address::new(high, low, port)
             })
             .collect();
         let args = fb::DescriptorArgs {
@@ -173,8 +172,11 @@ fn decode(table: fb::Descriptor<'_>) -> Result<Descriptor, DescriptorError> {
     if table.version() != VERSION {
         return Err(DescriptorError::Field("version"));
     }
-    let addresses: Vec<SocketAddr> =
-        table.addresses().iter().map(|a| SocketAddr::new(join(a.high(), a.low()), a.port())).collect();
+    let addresses: Vec<SocketAddr> = table
+        .addresses()
+        .iter()
+        .map(|a| Address { high: a.high(), low: a.low(), port: a.port() }.into())
+        .collect();
     if !(1..=4).contains(&addresses.len())
         || addresses.iter().any(|a| a.port() == 0 || a.ip().is_unspecified())
     {

@@ -4,6 +4,7 @@
 //! and the time type that every room shares. It is not the protocol's behaviour (that is
 //! `plugins/tunnel`) and does no I/O; it compiles natively and into a worker.
 
+mod address;
 pub mod batch;
 pub mod cell;
 pub mod control;
@@ -14,6 +15,7 @@ pub mod stream;
 pub mod suites;
 mod time;
 
+pub use address::Address;
 pub use ids::{CircuitHandle, CircuitId, LinkId, PeerId, RequestId};
 pub use time::Timestamp;
 

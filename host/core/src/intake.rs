@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 
-use warren_schemas::CircuitHandle;
 use warren_schemas::batch::{Batch, BatchWriter, MAX_SLOTS, SlotKind};
+use warren_schemas::{Address, CircuitHandle};
 
 /// Up to [`MAX_SLOTS`] datagrams, written straight into the batch that is handed over.
 #[derive(Default)]
@@ -27,8 +27,7 @@ impl Intake {
 
     /// Takes an inner datagram that is to go out on a circuit.
     pub(crate) fn outgoing(&mut self, handle: CircuitHandle, datagram: &[u8]) {
-        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
-        self.0.push(SlotKind::Outgoing, nowhere, handle, datagram);
+        self.0.push(SlotKind::Outgoing, Address::NONE, handle, datagram);
     }
 
     /// Empties it into a batch.
@@ -55,7 +54,7 @@ mod tests {
         assert_eq!(intake.room(), MAX_SLOTS - 2);
         let batch = intake.take();
         let slots: Vec<_> = batch.slots().take(2).collect();
-        assert_eq!((slots[0].kind, slots[0].address), (SlotKind::Received, source));
+        assert_eq!((slots[0].kind, slots[0].address), (SlotKind::Received, source.into()));
         assert_eq!(batch.bytes_of(&slots[0]), b"first");
         assert_eq!((slots[1].kind, slots[1].handle), (SlotKind::Outgoing, CircuitHandle(7)));
         assert_eq!(batch.bytes_of(&slots[1]), b"second");

@@ -1,8 +1,8 @@
 //! What waits to be sent, gathered into runs that leave with one call each.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 
+use warren_schemas::Address;
 use warren_schemas::cell::MAX_DATAGRAM;
 
 /// Bytes of one run: UDP's limit of 65,507, less room for IPv6 options.
@@ -33,7 +33,7 @@ pub struct Outbox {
 /// Consecutive datagrams of one address.
 #[derive(Debug)]
 pub(crate) struct Run {
-    pub(crate) address: SocketAddr,
+    pub(crate) address: Address,
     /// The worker whose they are there: a kernel steers a whole run by its first datagram.
     worker: u8,
     /// Bytes of each datagram but the last.
@@ -78,8 +78,8 @@ impl Outbox {
 
     /// Takes a datagram of 1 to `MAX_DATAGRAM` bytes. Answers whether it was kept: not when its
     /// length is out of range or the outbox is full.
-    pub fn push(&mut self, address: SocketAddr, datagram: &[u8]) -> bool {
-        let length = datagram.len();
+    pub fn push(&mut self, address: impl Into<Address>, datagram: &[u8]) -> bool {
+        let (address, length) = (address.into(), datagram.len());
         if !(1..=MAX_DATAGRAM).contains(&length) || self.waiting + length > self.limit {
             self.dropped += 1;
             return false;
@@ -101,7 +101,7 @@ impl Outbox {
         true
     }
 
-    fn open_run(&mut self, address: SocketAddr, datagram: &[u8]) {
+    fn open_run(&mut self, address: Address, datagram: &[u8]) {
         let mut bytes = self.spare.pop().unwrap_or_default();
         bytes.clear();
         let (worker, segment) = (worker_of(datagram), datagram.len());
@@ -165,6 +165,8 @@ impl Outbox {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
 
     fn address(port: u16) -> SocketAddr {
@@ -172,7 +174,7 @@ mod tests {
     }
 
     fn lengths(outbox: &Outbox) -> Vec<(u16, usize, usize)> {
-        outbox.runs.iter().map(|run| (run.address.port(), run.segment, run.bytes.len())).collect()
+        outbox.runs.iter().map(|run| (run.address.port, run.segment, run.bytes.len())).collect()
     }
 
     #[test]

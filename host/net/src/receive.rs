@@ -50,6 +50,9 @@ impl ReceiveBuffers {
         let mut slices: [IoSliceMut<'_>; BUFFERS] =
             std::array::from_fn(|_| IoSliceMut::new(chunks.next().unwrap_or_default()));
         self.filled = receive(&mut slices, &mut self.metas)?;
+        for meta in self.metas.iter_mut().take(self.filled) {
+            meta.addr = canonical(meta.addr);
+        }
         Ok(())
     }
 
@@ -65,7 +68,7 @@ impl ReceiveBuffers {
             let start = self.buffer * BUFFER_LEN + self.offset;
             let length = meta.stride.max(1).min(meta.len - self.offset);
             self.offset += length;
-            return Some((canonical(meta.addr), self.storage.get(start..start + length)?));
+            return Some((meta.addr, self.storage.get(start..start + length)?));
         }
     }
 }

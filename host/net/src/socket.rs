@@ -240,7 +240,7 @@ impl Socket {
         while let Some(index) = next(outbox) {
             let Some(run) = outbox.run(index) else { break };
             let rest = run.bytes.get(run.sent..).unwrap_or_default();
-            match self.send_piece(run.address, run.segment, rest) {
+            match self.send_piece(run.address.into(), run.segment, rest) {
                 Sent::Bytes(bytes) => outbox.advance(index, bytes),
                 Sent::Blocked => break,
             }

@@ -56,6 +56,12 @@ pub(crate) fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
 
+fn add(counter: &AtomicU64, more: u64) {
+    if more > 0 {
+        counter.fetch_add(more, Ordering::Relaxed);
+    }
+}
+
 /// Datagrams on their way to quinn, and who waits for them.
 #[derive(Debug)]
 pub(crate) struct Inbox(Mutex<(Queue, Option<Waker>)>);
@@ -65,15 +71,16 @@ impl Inbox {
         Self(Mutex::new((Queue::with_limit(limit), None)))
     }
 
-    fn push(&self, carrier: Carrier, datagram: &[u8]) -> bool {
+    /// Takes datagrams one after the other, and answers for how many there was no room.
+    fn push<'a>(&self, carrier: Carrier, datagrams: impl Iterator<Item = &'a [u8]>) -> u64 {
         let mut inner = lock(&self.0);
-        let kept = inner.0.push(carrier, datagram);
+        let refused = datagrams.filter(|datagram| !inner.0.push(carrier, datagram)).count();
         let waker = inner.1.take();
         drop(inner);
         if let Some(waker) = waker {
             waker.wake();
         }
-        kept
+        refused as u64
     }
 
     /// Runs `take` until it answers false or nothing waits; pending when nothing waited.
@@ -276,29 +283,44 @@ impl CircuitPort {
     /// Takes a datagram that arrived on `carrier`, of which this node is `end`. Without room, or when
     /// no connection expects it there, it is dropped and counted.
     pub fn deliver(&self, carrier: Carrier, end: CircuitEnd, datagram: &[u8]) {
+        self.deliver_all(carrier, end, std::iter::once(datagram));
+    }
+
+    /// The same for what arrived one after the other: the connection is looked up and woken once.
+    pub fn deliver_all<'a>(
+        &self,
+        carrier: Carrier,
+        end: CircuitEnd,
+        datagrams: impl Iterator<Item = &'a [u8]>,
+    ) {
         let tally = &self.hub.tally;
-        if datagram.is_empty() || datagram.len() > MAX_INNER {
-            return count(&tally.unknown);
-        }
-        let kept = match end {
-            CircuitEnd::Originator => self.deliver_to_client(carrier, datagram),
-            CircuitEnd::LastHop => Some(self.hub.server.push(carrier, datagram)),
-            _ => None,
+        let fits = |datagram: &&[u8]| {
+            let fits = (1..=MAX_INNER).contains(&datagram.len());
+            add(&tally.unknown, u64::from(!fits));
+            fits
         };
-        match kept {
-            Some(true) => {}
-            Some(false) => count(&tally.full),
-            None => count(&tally.unknown),
+        let mut datagrams = datagrams.filter(fits).peekable();
+        while let Some(first) = datagrams.peek() {
+            let tag = if end == CircuitEnd::Originator { tag_of(first) } else { None };
+            let same = |datagram: &&[u8]| end != CircuitEnd::Originator || tag_of(datagram) == tag;
+            let run = std::iter::from_fn(|| datagrams.next_if(same));
+            match end {
+                CircuitEnd::LastHop => add(&tally.full, self.hub.server.push(carrier, run)),
+                CircuitEnd::Originator => match tag.and_then(|tag| self.client(tag, carrier)) {
+                    Some(client) => add(&tally.full, client.inbox.push(carrier, run)),
+                    None => add(&tally.unknown, run.count() as u64),
+                },
+                _ => add(&tally.unknown, run.count() as u64),
+            }
         }
     }
 
-    fn deliver_to_client(&self, carrier: Carrier, datagram: &[u8]) -> Option<bool> {
-        let tag = tag_of(datagram)?;
+    /// The originator's connection of this tag, if it expects what comes by `carrier`.
+    fn client(&self, tag: u32, carrier: Carrier) -> Option<Arc<ClientEnd>> {
         let clients = lock(&self.hub.clients);
-        let end = clients
-            .get(&tag)
-            .filter(|end| carrier.worker == self.hub.worker && end.expects(carrier.circuit))?;
-        Some(end.inbox.push(carrier, datagram))
+        let client = clients.get(&tag)?;
+        let expected = carrier.worker == self.hub.worker && client.expects(carrier.circuit);
+        expected.then(|| client.clone())
     }
 
     /// Waits until something waits to be sent. One task at a time.

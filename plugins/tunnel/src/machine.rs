@@ -242,9 +242,9 @@ impl Tunnel {
         let datagram = region.get(place.clone()).unwrap_or_default();
         let kind = datagram.first().copied().and_then(Kind::from_byte).ok_or(DropReason::Malformed)?;
         match kind {
-            Kind::Cell | Kind::Message => self.sealed(cx, region, place, slot.address),
-            Kind::Link => self.on_link(cx, region, place, slot.address),
-            Kind::Linked => self.on_linked(cx, datagram, slot.address),
+            Kind::Cell | Kind::Message => self.sealed(cx, region, place, slot.address.into()),
+            Kind::Link => self.on_link(cx, region, place, slot.address.into()),
+            Kind::Linked => self.on_linked(cx, datagram, slot.address.into()),
             Kind::Cookie => self.on_cookie(datagram),
         }
     }
@@ -255,7 +255,7 @@ impl Tunnel {
         let (slot, place) = match outcome {
             Ok(Verdict::Taken) => return Slot::EMPTY,
             Ok(Verdict::Send(address, at)) => {
-                (Slot { kind: SlotKind::Send, address, ..Slot::EMPTY }, place(&at))
+                (Slot { kind: SlotKind::Send, address: address.into(), ..Slot::EMPTY }, place(&at))
             }
             Ok(Verdict::Deliver(handle, end, at)) => {
                 (Slot { kind: SlotKind::Deliver, detail: end.0, handle, ..Slot::EMPTY }, place(&at))

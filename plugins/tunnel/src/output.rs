@@ -26,7 +26,7 @@ pub(crate) struct Extras {
 impl Extras {
     /// Adds a datagram for `to`.
     pub(crate) fn send(&mut self, to: SocketAddr, datagram: &[u8]) {
-        self.push(Slot { kind: SlotKind::Send, address: to, ..Slot::EMPTY }, datagram);
+        self.push(Slot { kind: SlotKind::Send, address: to.into(), ..Slot::EMPTY }, datagram);
     }
 
     /// Adds an event; `request` is 0 when nothing asked.
@@ -42,7 +42,7 @@ impl Extras {
     /// Adds what waited at a predecessor: `Send` and `Event` only.
     pub(crate) fn resume(&mut self, kind: SlotKind, address: SocketAddr, bytes: &[u8]) -> Option<()> {
         let known = matches!(kind, SlotKind::Send | SlotKind::Event);
-        known.then(|| self.push(Slot { kind, address, ..Slot::EMPTY }, bytes))
+        known.then(|| self.push(Slot { kind, address: address.into(), ..Slot::EMPTY }, bytes))
     }
 
     fn push(&mut self, slot: Slot, bytes: &[u8]) {

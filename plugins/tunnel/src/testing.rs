@@ -472,9 +472,10 @@ impl Net {
         for slot in answer.slots() {
             let bytes = answer.bytes_of(&slot).to_vec();
             match slot.kind {
-                SlotKind::Send => {
-                    self.launch(Flight { from: self.nodes[index].address, to: slot.address, bytes }, index)
-                }
+                SlotKind::Send => self.launch(
+                    Flight { from: self.nodes[index].address, to: slot.address.into(), bytes },
+                    index,
+                ),
                 SlotKind::Deliver => self.nodes[index].delivered.push((slot.detail, slot.handle, bytes)),
                 SlotKind::Event => self.nodes[index].events.push(Event::decode(&bytes).unwrap()),
                 SlotKind::Dropped => self.nodes[index].drops.push(slot.detail),

@@ -252,7 +252,7 @@ impl End {
         for slot in answer.slots() {
             let bytes = answer.bytes_of(&slot);
             match slot.kind {
-                SlotKind::Send => _ = self.socket.send_to(bytes, slot.address)?,
+                SlotKind::Send => _ = self.socket.send_to(bytes, SocketAddr::from(slot.address))?,
                 SlotKind::Deliver => bytes.clone_into(&mut self.delivered),
                 SlotKind::Event => self.hear(bytes)?,
                 _ => {}

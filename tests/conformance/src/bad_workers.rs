@@ -1,4 +1,5 @@
 use std::hint::black_box;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Barrier};
 use std::time::Duration;
@@ -34,7 +35,7 @@ fn rogue_on(
 fn full() -> Batch {
     let mut batch = Batch::with_slots(MAX_SLOTS);
     for slot in 0..MAX_SLOTS {
-        let from = "192.0.2.1:4000".parse().unwrap();
+        let from: SocketAddr = "192.0.2.1:4000".parse().unwrap();
         assert!(batch.fill(slot, SlotKind::Received, from, CircuitHandle(slot as u32), &[slot as u8; 1350]));
     }
     batch

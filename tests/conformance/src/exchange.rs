@@ -1,6 +1,7 @@
 //! What a bad module comes to when it is exchanged, or exchanged for: at its load, in its self-test, as a
 //! shadow, giving its state and taking another's. The words name the plugin, the call and the limit.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use warren_fixtures::{Behaviour, component};
@@ -39,7 +40,7 @@ fn seat(behaviour: Behaviour, more: &[u8]) -> Seat {
 
 fn one() -> Batch {
     let mut batch = Batch::with_slots(1);
-    let from = "192.0.2.1:4000".parse().unwrap();
+    let from: SocketAddr = "192.0.2.1:4000".parse().unwrap();
     assert!(batch.fill(0, SlotKind::Received, from, CircuitHandle(0), &[7; 1350]));
     batch
 }

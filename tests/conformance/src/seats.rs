@@ -204,7 +204,7 @@ impl Net {
         for slot in batch.slots() {
             let bytes = batch.bytes_of(&slot);
             match slot.kind {
-                SlotKind::Send => self.launch(from, slot.address, bytes),
+                SlotKind::Send => self.launch(from, slot.address.into(), bytes),
                 SlotKind::Deliver if slot.detail == CircuitEnd::LastHop.0 => {
                     let fresh = self.delivered.insert(number(bytes));
                     assert!(fresh, "seed {}: a cell was accepted twice", self.seed);

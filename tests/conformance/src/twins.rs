@@ -177,7 +177,7 @@ impl Net {
         for slot in batch.slots() {
             let bytes = batch.bytes_of(&slot).to_vec();
             match slot.kind {
-                SlotKind::Send => sent.push(Flight { from, to: slot.address, bytes }),
+                SlotKind::Send => sent.push(Flight { from, to: slot.address.into(), bytes }),
                 SlotKind::Deliver if slot.detail == CircuitEnd::LastHop.0 => {
                     echoes.push((slot.handle, bytes))
                 }

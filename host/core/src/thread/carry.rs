@@ -1,11 +1,12 @@
 //! Carrying out what a worker answered: datagrams, deliveries, events; and its faults.
 
 use std::collections::{HashMap, VecDeque};
+use std::iter;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use warren_schemas::batch::{Batch, SlotKind};
+use warren_schemas::batch::{Batch, Slot, SlotKind};
 use warren_schemas::control::{CircuitEnd, CloseReason, Event, MOST_TOLD, Request, SyncFrame};
 use warren_schemas::descriptor::SignedDescriptor;
 use warren_schemas::{CircuitHandle, RequestId};
@@ -95,11 +96,22 @@ impl WorkerLoop {
             Err(lost) => return self.lose_worker(&lost),
         };
         self.wake_at = batch.wake_at();
-        for slot in batch.slots() {
+        let mut next = 0;
+        while let Some(slot) = batch.slot(next) {
+            next += 1;
             let bytes = batch.bytes_of(&slot);
             match slot.kind {
                 SlotKind::Send => drop(self.outbox.push(slot.address, bytes)),
-                SlotKind::Deliver => self.deliver(slot.handle, CircuitEnd(slot.detail), bytes),
+                SlotKind::Deliver => {
+                    let (handle, end) = (slot.handle, slot.detail);
+                    let same = move |slot: &Slot| {
+                        slot.kind == SlotKind::Deliver && slot.handle == handle && slot.detail == end
+                    };
+                    let more = (next..).map_while(|index| batch.slot(index)).take_while(same);
+                    next += more.clone().count();
+                    let datagrams = iter::once(bytes).chain(more.map(|slot| batch.bytes_of(&slot)));
+                    self.deliver(handle, CircuitEnd(end), datagrams);
+                }
                 SlotKind::Event => self.handle_event(bytes),
                 _ => {}
             }
@@ -107,19 +119,26 @@ impl WorkerLoop {
         self.intake.reuse(batch);
     }
 
-    /// Gives a QUIC datagram to the thread that holds its connection: nearly always this one, another
-    /// when the originator came back by a circuit of this thread's worker.
-    fn deliver(&mut self, circuit: CircuitHandle, end: CircuitEnd, bytes: &[u8]) {
-        let home = self.port.home_of(end, bytes);
-        match self.posts.get_mut(usize::from(home)).filter(|_| home != self.index) {
-            Some(post) => {
-                post.pack(Piece::Inner(circuit), bytes);
-                if self.lent.len() < MAX_LENT {
-                    self.lent.insert(circuit);
-                }
+    /// Gives QUIC datagrams of a circuit to the thread that holds their connection: nearly always this one,
+    /// another when the originator came back by a circuit of this thread's worker.
+    fn deliver<'a>(
+        &mut self,
+        circuit: CircuitHandle,
+        end: CircuitEnd,
+        datagrams: impl Iterator<Item = &'a [u8]>,
+    ) {
+        let (carrier, port) = (self.carrier(circuit), &self.port);
+        let (own, posts, lent) = (self.index, &mut self.posts, &mut self.lent);
+        let kept = datagrams.filter(|bytes| {
+            let home = port.home_of(end, bytes);
+            let Some(post) = posts.get_mut(usize::from(home)).filter(|_| home != own) else { return true };
+            post.pack(Piece::Inner(circuit), bytes);
+            if lent.len() < MAX_LENT {
+                lent.insert(circuit);
             }
-            None => self.port.deliver(self.carrier(circuit), end, bytes),
-        }
+            false
+        });
+        port.deliver_all(carrier, end, kept);
     }
 
     /// What ended here may concern a connection of any of them.

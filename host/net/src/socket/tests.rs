@@ -6,6 +6,10 @@ fn loopback(ip: &str) -> SocketAddr {
     SocketAddr::new(ip.parse().unwrap(), 0)
 }
 
+fn address(text: &str) -> SocketAddr {
+    text.parse().unwrap()
+}
+
 /// Receives until `count` datagrams came, `max` a call.
 async fn receive_all(socket: &Socket, count: usize, max: usize) -> Vec<(SocketAddr, Vec<u8>)> {
     let mut buffers = ReceiveBuffers::new();
@@ -92,11 +96,11 @@ async fn a_destination_that_cannot_be_reached_is_counted_and_stops_nothing() {
     let sender = Socket::bind(loopback("127.0.0.1"), false).unwrap();
     let receiver = Socket::bind(loopback("127.0.0.1"), false).unwrap();
     let mut outbox = Outbox::default();
-    outbox.push("[2001:db8::1]:9".parse().unwrap(), b"other family");
+    outbox.push(address("[2001:db8::1]:9"), b"other family");
     for _ in 0..2 {
-        outbox.push("192.0.2.1:9".parse().unwrap(), b"not from loopback");
-        outbox.push("127.0.0.1:0".parse().unwrap(), b"no such port");
-        outbox.push("0.0.0.0:9".parse().unwrap(), b"nobody");
+        outbox.push(address("192.0.2.1:9"), b"not from loopback");
+        outbox.push(address("127.0.0.1:0"), b"no such port");
+        outbox.push(address("0.0.0.0:9"), b"nobody");
     }
     let segments = sender.state.max_gso_segments();
     outbox.push(receiver.local_addr(), b"arrives");

@@ -153,7 +153,7 @@ pub(super) fn wipe(state: &mut Vec<u8>) {
 mod tests {
     use std::net::SocketAddr;
 
-    use warren_schemas::CircuitHandle;
+    use warren_schemas::{Address, CircuitHandle};
 
     use super::*;
 
@@ -198,7 +198,7 @@ mod tests {
         }
         let mut moved = live.clone();
         let slot = live.slot(0).unwrap();
-        moved.set_slot(0, Slot { address: "192.0.2.2:4000".parse().unwrap(), ..slot });
+        moved.set_slot(0, Slot { address: Address { port: 4001, ..slot.address }, ..slot });
         let error = compare(&live, &moved).unwrap_err();
         assert!(error.contains("address") && !error.contains("192"), "{error}");
         moved.set_slot(0, Slot { detail: 3, ..slot });

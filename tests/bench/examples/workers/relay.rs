@@ -119,7 +119,7 @@ fn heed(machine: &mut Machine, answer: &Batch, flights: &mut VecDeque<Flight>) -
     for slot in answer.slots() {
         let bytes = answer.bytes_of(&slot);
         match slot.kind {
-            SlotKind::Send => flights.push_back((machine.address, slot.address, bytes.to_vec())),
+            SlotKind::Send => flights.push_back((machine.address, slot.address.into(), bytes.to_vec())),
             SlotKind::Event => {
                 if let (_, Event::CircuitReady { handle, .. }) = Event::decode(bytes)? {
                     machine.ready = Some(handle);

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 
 use anyhow::Context;
@@ -169,7 +169,7 @@ impl Member {
             let bytes = answer.bytes_of(&slot);
             match slot.kind {
                 // What a full socket does not take is lost, as on any network; it is sent again.
-                SlotKind::Send => _ = self.socket.send_to(bytes, slot.address),
+                SlotKind::Send => _ = self.socket.send_to(bytes, SocketAddr::from(slot.address)),
                 SlotKind::Event => self.hear(bytes)?,
                 _ => {}
             }

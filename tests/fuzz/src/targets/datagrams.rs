@@ -113,7 +113,7 @@ impl<'a> Run<'a> {
         let (offset, length) = (u32::from_be_bytes(self.input.array()), self.input.word());
         let handle = CircuitHandle(u32::from(self.input.byte()));
         let kind = SlotKind(kind % 8);
-        self.items.push(Item::Any(Slot { kind, detail, address: STRANGER, handle, offset, length }));
+        self.items.push(Item::Any(Slot { kind, detail, address: STRANGER.into(), handle, offset, length }));
     }
 
     fn wait(&mut self) {

@@ -41,7 +41,7 @@ impl Machine {
     pub(crate) fn data(&mut self, batch: Batch) {
         let received = batch.slots().filter(|slot| slot.kind == SlotKind::Received);
         self.credit += received
-            .filter(|slot| slot.address == STRANGER)
+            .filter(|slot| slot.address == STRANGER.into())
             .map(|slot| usize::from(slot.length))
             .sum::<usize>();
         let answer = self.tunnel.handle_data(&mut self.env, self.now, batch);
@@ -101,7 +101,7 @@ impl Machine {
         for slot in answer.slots() {
             let bytes = answer.bytes_of(&slot);
             match slot.kind {
-                SlotKind::Send => self.sent(slot.address, bytes.len()),
+                SlotKind::Send => self.sent(slot.address.into(), bytes.len()),
                 SlotKind::Deliver => assert!((1..=MAX_INNER).contains(&bytes.len()), "{} bytes", bytes.len()),
                 SlotKind::Event => drop(Event::decode(bytes).unwrap()),
                 SlotKind::Dropped | SlotKind::Empty => {}

@@ -4,10 +4,10 @@
 use std::cmp::Reverse;
 use std::net::SocketAddr;
 
-use warren_schemas::batch::{SlotKind, join};
+use warren_schemas::batch::SlotKind;
 use warren_schemas::cell::MAX_DATAGRAM;
 use warren_schemas::generated::state as fb;
-use warren_schemas::{CircuitHandle, CircuitId, LinkId, PeerId, Timestamp};
+use warren_schemas::{Address, CircuitHandle, CircuitId, LinkId, PeerId, Timestamp};
 
 use super::StateError;
 use crate::crypto::{Direction, Secret};
@@ -335,7 +335,7 @@ pub(super) fn target(target: &fb::Target) -> Target {
 }
 
 fn address(address: &fb::Address) -> SocketAddr {
-    SocketAddr::new(join(address.high(), address.low()), address.port())
+    Address { high: address.high(), low: address.low(), port: address.port() }.into()
 }
 
 pub(super) fn handshake(table: fb::Handshake<'_>, purpose: Purpose) -> Result<(Initiator, Assembler)> {

@@ -3,10 +3,9 @@
 use std::ops::Range;
 
 use flatbuffers::{FlatBufferBuilder, WIPOffset};
-use warren_schemas::batch::halves;
 use warren_schemas::generated::state as fb;
 use warren_schemas::state::{VERSION, finish};
-use warren_schemas::{CircuitHandle, LinkId, Timestamp};
+use warren_schemas::{Address, CircuitHandle, LinkId, Timestamp};
 
 use super::idle::{self, Idle};
 use super::write_circuits::write_circuits;
@@ -266,9 +265,9 @@ fn late(extras: &Extras) -> (Vec<fb::LateAnswer>, Vec<u8>) {
     (late, late_bytes)
 }
 
-pub(super) fn address(address: std::net::SocketAddr) -> fb::Address {
-    let (high, low) = halves(address.ip());
-    fb::Address::new(high, low, address.port())
+pub(super) fn address(address: impl Into<Address>) -> fb::Address {
+    let Address { high, low, port } = address.into();
+    fb::Address::new(high, low, port)
 }
 
 pub(super) fn leg(leg: Leg) -> fb::Leg {
