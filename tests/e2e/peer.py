@@ -115,4 +115,8 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        # Whoever started it was interrupted, and says so.
+        sys.exit(130)

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use warren_ports::{Association, BoxFuture, DialError, Target};
 use warren_schemas::CircuitHandle;
-use warren_streams::{Connection, TunnelAssociation};
+use warren_streams::{Connection, Endpoint, TunnelAssociation};
 
 use crate::messages::{Ask, ToKeeper, What};
 
@@ -17,6 +17,7 @@ use crate::messages::{Ask, ToKeeper, What};
 pub(crate) struct Ends {
     worker: u8,
     keeper: mpsc::Sender<ToKeeper>,
+    endpoint: Arc<Endpoint>,
     connections: HashMap<CircuitHandle, Vec<End>>,
 }
 
@@ -28,8 +29,8 @@ struct End {
 }
 
 impl Ends {
-    pub(crate) fn new(worker: u8, keeper: mpsc::Sender<ToKeeper>) -> Self {
-        Self { worker, keeper, connections: HashMap::new() }
+    pub(crate) fn new(worker: u8, keeper: mpsc::Sender<ToKeeper>, endpoint: Arc<Endpoint>) -> Self {
+        Self { worker, keeper, endpoint, connections: HashMap::new() }
     }
 
     /// A circuit's last hop proved itself on this connection.
@@ -79,7 +80,7 @@ impl Ends {
         if let Some(end) = &end {
             end.streams.fetch_add(1, Ordering::Relaxed);
         }
-        tokio::spawn(async move {
+        self.endpoint.spawn(async move {
             let handle = match end {
                 Some(end) => end.serve(ask, &keeper).await,
                 None => {

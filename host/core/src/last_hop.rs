@@ -52,11 +52,11 @@ pub(crate) async fn serve(endpoint: Arc<Endpoint>, exit: Arc<Exit>) {
     let mut shares = Shares::default();
     while let Some(incoming) = endpoint.accept().await {
         let share = shares.of(&exit, incoming.carrier().circuit);
-        tokio::spawn(serve_connection(incoming, share));
+        tokio::spawn(serve_connection(endpoint.clone(), incoming, share));
     }
 }
 
-async fn serve_connection(incoming: Incoming, circuit: ExitCircuit) {
+async fn serve_connection(endpoint: Arc<Endpoint>, incoming: Incoming, circuit: ExitCircuit) {
     let connection = match incoming.establish().await {
         Ok(connection) => connection,
         Err(error) => return tracing::debug!(%error, "an originator's handshake"),
@@ -65,7 +65,7 @@ async fn serve_connection(incoming: Incoming, circuit: ExitCircuit) {
         match asked {
             Asked::Connect { target, answer } => {
                 let circuit = circuit.clone();
-                tokio::spawn(async move {
+                endpoint.spawn(async move {
                     match circuit.connect(&target).await {
                         Ok((outbound, bound)) => carry(answer, outbound, bound).await,
                         Err(error) => answer.refuse(outcome(&error)).await,

@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use quinn::{
-    ClientConfig, EndpointConfig, NoneTokenStore, ServerConfig, TokioRuntime, TransportConfig,
-    ValidationTokenConfig,
+    ClientConfig, EndpointConfig, NoneTokenStore, ServerConfig, TransportConfig, ValidationTokenConfig,
 };
 use tokio::time::timeout;
 use warren_schemas::CircuitHandle;
 
 use crate::association::Routes;
 use crate::connection::{Connection, FINISHED, Place, Shared};
+use crate::drivers::Drivers;
 use crate::port::{CircuitPort, Hub, Registration, count};
 use crate::server::{Gate, Incoming};
 use crate::settings::{MTU, Settings};
@@ -30,6 +30,7 @@ pub struct Endpoint {
     hub: Arc<Hub>,
     settings: Arc<Settings>,
     transport: Arc<TransportConfig>,
+    drivers: Drivers,
     server: Option<Server>,
     closed: AtomicBool,
 }
@@ -59,10 +60,11 @@ pub(crate) fn endpoint_with(
 ) -> Result<(Endpoint, CircuitPort), Error> {
     let hub = Hub::new(settings.worker);
     let transport = settings.originator()?;
-    let server = crypto.map(|crypto| Server::new(&hub, &settings, crypto)).transpose()?;
+    let drivers = Drivers::start();
+    let server = crypto.map(|crypto| Server::new(&hub, &settings, &drivers, crypto)).transpose()?;
     let port = CircuitPort::new(hub.clone());
     let settings = Arc::new(settings);
-    Ok((Endpoint { hub, settings, transport, server, closed: AtomicBool::new(false) }, port))
+    Ok((Endpoint { hub, settings, transport, drivers, server, closed: AtomicBool::new(false) }, port))
 }
 
 fn setup(error: impl std::fmt::Display) -> Error {
@@ -73,6 +75,7 @@ impl Server {
     fn new(
         hub: &Arc<Hub>,
         settings: &Settings,
+        drivers: &Drivers,
         crypto: Arc<dyn quinn::crypto::ServerConfig>,
     ) -> Result<Self, Error> {
         let mut tokens = ValidationTokenConfig::default();
@@ -90,7 +93,7 @@ impl Server {
         let worker = settings.worker;
         endpoint.cid_generator(move || Box::new(HomeIds::new(worker)));
         let socket = Arc::new(ServerSocket(hub.clone()));
-        let runtime = Arc::new(TokioRuntime);
+        let runtime = Arc::new(drivers.clone());
         let quic = quinn::Endpoint::new_with_abstract_socket(endpoint, Some(config), socket, runtime)
             .map_err(setup)?;
         Ok(Self { quic, gate: Gate::new(settings) })
@@ -130,7 +133,8 @@ impl Endpoint {
         config.max_udp_payload_size(MTU).map_err(setup)?;
         config.cid_generator(move || Box::new(TaggedIds::new(tag)));
         let socket = Arc::new(ClientSocket { hub: hub.clone(), end: end.clone() });
-        quinn::Endpoint::new_with_abstract_socket(config, None, socket, Arc::new(TokioRuntime)).map_err(setup)
+        let runtime = Arc::new(self.drivers.clone());
+        quinn::Endpoint::new_with_abstract_socket(config, None, socket, runtime).map_err(setup)
     }
 
     /// Its own for each connection: nothing of one is known to another.
@@ -138,6 +142,12 @@ impl Endpoint {
         let mut config = ClientConfig::new(tls::client(expected_key)?);
         config.transport_config(self.transport.clone()).token_store(Arc::new(NoneTokenStore));
         Ok(config)
+    }
+
+    /// Runs `work`, which copies from streams of this endpoint's connections or into them, on the thread of this
+    /// endpoint: right after the connection that woke it. It ends when it is done, when it panics, or with the runtime.
+    pub fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.drivers.add(work);
     }
 
     /// The next originator that comes; none when the endpoint is closed, or takes none. Those

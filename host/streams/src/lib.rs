@@ -32,6 +32,7 @@ mod association;
 mod congestion;
 mod connection;
 mod datagram;
+mod drivers;
 mod endpoint;
 mod message;
 mod port;

@@ -11,7 +11,7 @@ const SECRET: [u8; 32] = [7; 32];
 
 /// An originator's and a last hop's endpoint, joined in memory; a circuit has one handle at both.
 struct Pair {
-    near: Endpoint,
+    near: Arc<Endpoint>,
     far: Endpoint,
     tasks: [tokio::task::JoinHandle<()>; 2],
 }
@@ -37,7 +37,7 @@ fn pair() -> Pair {
     let (near_port, far_port) = (Arc::new(near_port), Arc::new(far_port));
     let forward = carry(near_port.clone(), far_port.clone(), CircuitEnd::LastHop);
     let tasks = [tokio::spawn(forward), tokio::spawn(carry(far_port, near_port, CircuitEnd::Originator))];
-    Pair { near, far, tasks }
+    Pair { near: Arc::new(near), far, tasks }
 }
 
 impl Pair {
@@ -72,7 +72,7 @@ async fn within<T>(work: impl Future<Output = T>) -> T {
 async fn streams_move_with_their_connection_and_end_where_they_went() {
     let pair = pair();
     let (keeper, mut inbox) = mpsc::channel(8);
-    let mut ends = Ends::new(3, keeper);
+    let mut ends = Ends::new(3, keeper, pair.near.clone());
     let (connection, server) = within(pair.connect(1)).await;
     ends.insert(CircuitHandle(1), connection);
     let (told, opened) = oneshot::channel();
@@ -94,7 +94,7 @@ async fn streams_move_with_their_connection_and_end_where_they_went() {
 async fn a_circuit_whose_last_hop_hung_up_is_bare() {
     let pair = pair();
     let (keeper, mut inbox) = mpsc::channel(8);
-    let mut ends = Ends::new(0, keeper);
+    let mut ends = Ends::new(0, keeper, pair.near.clone());
     let (one, first) = within(pair.connect(1)).await;
     let (two, _second) = within(pair.connect(2)).await;
     let closed = one.closed();

@@ -1,0 +1,216 @@
+//! Where quinn's drivers run, and those who copy from its streams and into them: one task that takes them depth first.
+//!
+//! quinn has a task for each endpoint and one for each connection, and a datagram passes through both, and then
+//! through whoever reads it. As tasks of tokio they have their turns one behind the other: with many circuits all
+//! endpoints, then all connections, then all readers, each of which finds what the one before wrote gone from the
+//! processor's cache. Here whoever a driver wakes comes next, within bounds.
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Instant;
+
+use quinn::{AsyncTimer, AsyncUdpSocket, Runtime, TokioRuntime};
+use tokio::task::{unconstrained, yield_now};
+
+use crate::lock;
+
+/// Turns of those who were woken by the one before, until the next in line has one.
+const DEPTH: usize = 8;
+/// Turns in a row, until the thread's loop and its tasks have theirs.
+const TURNS: usize = 512;
+
+/// What has turns.
+type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// quinn's runtime: tokio's, but for who runs its drivers.
+#[derive(Clone)]
+pub(crate) struct Drivers(Arc<Line>);
+
+impl fmt::Debug for Drivers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Drivers")
+    }
+}
+
+impl Drivers {
+    /// Starts the task on the tokio runtime in which this is called; it and all drivers end with that.
+    pub(crate) fn start() -> Self {
+        let line = Arc::new(Line::default());
+        tokio::spawn(Turns(line.clone()));
+        Self(line)
+    }
+
+    /// Has `work` take its turns among them. It ends when it is done, when it panics, or with the runtime.
+    pub(crate) fn add(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.0.add(work);
+    }
+}
+
+impl Runtime for Drivers {
+    fn new_timer(&self, at: Instant) -> Pin<Box<dyn AsyncTimer>> {
+        TokioRuntime.new_timer(at)
+    }
+
+    fn spawn(&self, work: Work) {
+        self.add(work);
+    }
+
+    fn wrap_udp_socket(&self, socket: std::net::UdpSocket) -> io::Result<Arc<dyn AsyncUdpSocket>> {
+        TokioRuntime.wrap_udp_socket(socket)
+    }
+
+    fn now(&self) -> Instant {
+        TokioRuntime.now()
+    }
+}
+
+/// Those who want a turn, and all who live.
+#[derive(Default)]
+struct Line(Mutex<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    waiting: VecDeque<Arc<Driver>>,
+    living: HashMap<u64, Arc<Driver>>,
+    next: u64,
+    /// The task has ended: nobody has turns any more.
+    over: bool,
+    /// The task, when nobody waits.
+    task: Option<Waker>,
+}
+
+impl Line {
+    fn add(self: &Arc<Self>, work: impl Future<Output = ()> + Send + 'static) {
+        let mut inner = lock(&self.0);
+        if inner.over {
+            return;
+        }
+        inner.next += 1;
+        let number = inner.next;
+        // tokio's budget is one task's, and this is one task. What bounds a turn is quinn's own limits, and the windows
+        // and buffers of whoever copies.
+        let work = Mutex::new(Some(Box::pin(unconstrained(work)) as Work));
+        let driver = Arc::new(Driver { number, work, waits: AtomicBool::new(false), line: self.clone() });
+        inner.living.insert(number, driver.clone());
+        drop(inner);
+        driver.wake();
+    }
+
+    fn push(&self, driver: Arc<Driver>) {
+        let mut inner = lock(&self.0);
+        if inner.over {
+            return;
+        }
+        inner.waiting.push_back(driver);
+        let task = inner.task.take();
+        drop(inner);
+        if let Some(task) = task {
+            task.wake();
+        }
+    }
+
+    /// The first in line, and how many wait behind it; none, and the task is woken when there is one.
+    fn first(&self, context: &Context<'_>) -> Option<(Arc<Driver>, usize)> {
+        let mut inner = lock(&self.0);
+        let Some(first) = inner.waiting.pop_front() else {
+            inner.task = Some(context.waker().clone());
+            return None;
+        };
+        Some((first, inner.waiting.len()))
+    }
+
+    /// The first of those who came when `others` waited already.
+    fn woken(&self, others: usize) -> Option<Arc<Driver>> {
+        lock(&self.0).waiting.remove(others)
+    }
+}
+
+/// One who has turns.
+struct Driver {
+    number: u64,
+    /// None when it is done.
+    work: Mutex<Option<Work>>,
+    waits: AtomicBool,
+    line: Arc<Line>,
+}
+
+impl Wake for Driver {
+    fn wake(self: Arc<Self>) {
+        if !self.waits.swap(true, Ordering::AcqRel) {
+            self.line.clone().push(self);
+        }
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if !self.waits.swap(true, Ordering::AcqRel) {
+            self.line.push(self.clone());
+        }
+    }
+}
+
+impl Driver {
+    fn turn(self: Arc<Self>) {
+        // From here on whoever wakes it wants another turn; what others did before they woke it is seen in this one.
+        self.waits.swap(false, Ordering::AcqRel);
+        let waker = Waker::from(self.clone());
+        let mut work = lock(&self.work);
+        let Some(running) = work.as_mut() else { return };
+        let poll = || running.as_mut().poll(&mut Context::from_waker(&waker));
+        // One that panics ends, as a task would, and nobody else.
+        let done = !matches!(catch_unwind(AssertUnwindSafe(poll)), Ok(Poll::Pending));
+        if done {
+            let over = work.take();
+            drop(work);
+            drop(catch_unwind(AssertUnwindSafe(|| drop(over))));
+            lock(&self.line.0).living.remove(&self.number);
+        }
+    }
+}
+
+/// The task.
+struct Turns(Arc<Line>);
+
+impl Future for Turns {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let mut turns = 0;
+        while turns < TURNS {
+            let Some((first, others)) = self.0.first(context) else { return Poll::Pending };
+            first.turn();
+            turns += 1;
+            for _ in 0..DEPTH {
+                let Some(woken) = self.0.woken(others) else { break };
+                woken.turn();
+                turns += 1;
+            }
+        }
+        // Not before the thread's loop had its turn: waking the task right here would put it before that.
+        pin!(yield_now()).poll(context)
+    }
+}
+
+/// The runtime ends. A driver that is not done would keep itself: what it waits for has its waker.
+impl Drop for Turns {
+    fn drop(&mut self) {
+        let (waiting, living) = {
+            let mut inner = lock(&self.0.0);
+            inner.over = true;
+            (std::mem::take(&mut inner.waiting), std::mem::take(&mut inner.living))
+        };
+        drop(waiting);
+        for driver in living.values() {
+            let over = lock(&driver.work).take();
+            drop(over);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
