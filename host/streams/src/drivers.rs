@@ -10,7 +10,7 @@ use std::fmt;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Instant;
@@ -20,7 +20,7 @@ use tokio::task::{unconstrained, yield_now};
 
 use crate::lock;
 
-/// Turns of those who were woken by the one before, until the next in line has one.
+/// Those who have a turn because one before them woke them, until the next in line has one.
 const DEPTH: usize = 8;
 /// Turns in a row, until the thread's loop and its tasks have theirs.
 const TURNS: usize = 512;
@@ -42,7 +42,7 @@ impl Drivers {
     /// Starts the task on the tokio runtime in which this is called; it and all drivers end with that.
     pub(crate) fn start() -> Self {
         let line = Arc::new(Line::default());
-        tokio::spawn(Turns(line.clone()));
+        tokio::spawn(Turns { line: line.clone(), taken: 0, chain: 0 });
         Self(line)
     }
 
@@ -96,7 +96,13 @@ impl Line {
         // tokio's budget is one task's, and this is one task. What bounds a turn is quinn's own limits, and the windows
         // and buffers of whoever copies.
         let work = Mutex::new(Some(Box::pin(unconstrained(work)) as Work));
-        let driver = Arc::new(Driver { number, work, waits: AtomicBool::new(false), line: self.clone() });
+        let driver = Arc::new(Driver {
+            number,
+            work,
+            waits: AtomicBool::new(false),
+            chain: AtomicU64::new(0),
+            line: self.clone(),
+        });
         inner.living.insert(number, driver.clone());
         drop(inner);
         driver.wake();
@@ -125,9 +131,12 @@ impl Line {
         Some((first, inner.waiting.len()))
     }
 
-    /// The first of those who came when `others` waited already.
-    fn woken(&self, others: usize) -> Option<Arc<Driver>> {
-        lock(&self.0).waiting.remove(others)
+    /// The first of those who came when `others` waited already, and had no turn in this chain.
+    fn woken(&self, others: usize, chain: u64) -> Option<Arc<Driver>> {
+        let waiting = &mut lock(&self.0).waiting;
+        let fresh = |driver: &Arc<Driver>| driver.chain.load(Ordering::Relaxed) != chain;
+        let index = waiting.iter().skip(others).position(fresh)?;
+        waiting.remove(others + index)
     }
 }
 
@@ -137,6 +146,8 @@ struct Driver {
     /// None when it is done.
     work: Mutex<Option<Work>>,
     waits: AtomicBool,
+    /// The chain in which it last had a turn.
+    chain: AtomicU64,
     line: Arc<Line>,
 }
 
@@ -155,7 +166,8 @@ impl Wake for Driver {
 }
 
 impl Driver {
-    fn turn(self: Arc<Self>) {
+    fn turn(self: Arc<Self>, chain: u64) {
+        self.chain.store(chain, Ordering::Relaxed);
         // From here on whoever wakes it wants another turn; what others did before they woke it is seen in this one.
         self.waits.swap(false, Ordering::AcqRel);
         let waker = Waker::from(self.clone());
@@ -167,30 +179,43 @@ impl Driver {
         if done {
             let over = work.take();
             drop(work);
-            drop(catch_unwind(AssertUnwindSafe(|| drop(over))));
+            end(over);
             lock(&self.line.0).living.remove(&self.number);
         }
     }
 }
 
+/// Drops what had turns. What panics in that is no matter of the others.
+fn end(over: Option<Work>) {
+    drop(catch_unwind(AssertUnwindSafe(|| drop(over))));
+}
+
 /// The task.
-struct Turns(Arc<Line>);
+struct Turns {
+    line: Arc<Line>,
+    /// Turns since the thread's loop had its turn.
+    taken: usize,
+    /// Counts those who were next in line. Nobody has two turns in what one of them set off: who wakes itself, as
+    /// quinn's drivers do after 20 datagrams, lets others go first.
+    chain: u64,
+}
 
 impl Future for Turns {
     type Output = ();
 
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let mut turns = 0;
-        while turns < TURNS {
-            let Some((first, others)) = self.0.first(context) else { return Poll::Pending };
-            first.turn();
-            turns += 1;
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        while self.taken < TURNS {
+            let Some((first, others)) = self.line.first(context) else { return Poll::Pending };
+            self.chain += 1;
+            self.taken += 1;
+            first.turn(self.chain);
             for _ in 0..DEPTH {
-                let Some(woken) = self.0.woken(others) else { break };
-                woken.turn();
-                turns += 1;
+                let Some(woken) = self.line.woken(others, self.chain) else { break };
+                self.taken += 1;
+                woken.turn(self.chain);
             }
         }
+        self.taken = 0;
         // Not before the thread's loop had its turn: waking the task right here would put it before that.
         pin!(yield_now()).poll(context)
     }
@@ -200,14 +225,14 @@ impl Future for Turns {
 impl Drop for Turns {
     fn drop(&mut self) {
         let (waiting, living) = {
-            let mut inner = lock(&self.0.0);
+            let mut inner = lock(&self.line.0);
             inner.over = true;
             (std::mem::take(&mut inner.waiting), std::mem::take(&mut inner.living))
         };
         drop(waiting);
         for driver in living.values() {
             let over = lock(&driver.work).take();
-            drop(over);
+            end(over);
         }
     }
 }
