@@ -2,8 +2,9 @@
 //!
 //! quinn has a task for each endpoint and one for each connection, and a datagram passes through both, and then
 //! through whoever reads it. As tasks of tokio they have their turns one behind the other: with many circuits all
-//! endpoints, then all connections, then all readers, each of which finds what the one before wrote gone from the
-//! processor's cache. Here whoever a driver wakes comes next, within bounds.
+//! endpoints, then all connections, then all readers. Here whoever a driver wakes comes next, within bounds, when what it
+//! is woken for is likely to be in the processor's cache, and a turn is less work than a task's. It takes some 4 % less CPU with one download
+//! (docs/benchmarks.md); which of the two does it was not told apart.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;

@@ -62,6 +62,11 @@ fn add(counter: &AtomicU64, more: u64) {
     }
 }
 
+/// Whether it has a datagram's length.
+fn fits(datagram: &[u8]) -> bool {
+    (1..=MAX_INNER).contains(&datagram.len())
+}
+
 /// Datagrams on their way to quinn, and who waits for them.
 #[derive(Debug)]
 pub(crate) struct Inbox(Mutex<(Queue, Option<Waker>)>);
@@ -273,10 +278,11 @@ impl CircuitPort {
     }
 
     /// The worker whose connection a datagram belongs to that arrived at `end`, as far as its connection
-    /// id tells: one that is this port's own, or that does not exist, is to be delivered here.
+    /// id tells: one that is this port's own, or that does not exist, is to be delivered here. So is what is no
+    /// datagram: it is counted here and not passed on.
     #[must_use]
     pub fn home_of(&self, end: CircuitEnd, datagram: &[u8]) -> u8 {
-        let named = if end == CircuitEnd::LastHop { home_of(datagram) } else { None };
+        let named = if end == CircuitEnd::LastHop && fits(datagram) { home_of(datagram) } else { None };
         named.unwrap_or(self.hub.worker)
     }
 
@@ -294,23 +300,25 @@ impl CircuitPort {
         datagrams: impl Iterator<Item = &'a [u8]>,
     ) {
         let tally = &self.hub.tally;
-        let fits = |datagram: &&[u8]| {
-            let fits = (1..=MAX_INNER).contains(&datagram.len());
-            add(&tally.unknown, u64::from(!fits));
-            fits
-        };
-        let mut datagrams = datagrams.filter(fits).peekable();
-        while let Some(first) = datagrams.peek() {
-            let tag = if end == CircuitEnd::Originator { tag_of(first) } else { None };
-            let same = |datagram: &&[u8]| end != CircuitEnd::Originator || tag_of(datagram) == tag;
-            let run = std::iter::from_fn(|| datagrams.next_if(same));
-            match end {
-                CircuitEnd::LastHop => add(&tally.full, self.hub.server.push(carrier, run)),
-                CircuitEnd::Originator => match tag.and_then(|tag| self.client(tag, carrier)) {
-                    Some(client) => add(&tally.full, client.inbox.push(carrier, run)),
-                    None => add(&tally.unknown, run.count() as u64),
-                },
-                _ => add(&tally.unknown, run.count() as u64),
+        let datagrams = datagrams.filter(|datagram| {
+            add(&tally.unknown, u64::from(!fits(datagram)));
+            fits(datagram)
+        });
+        match end {
+            CircuitEnd::LastHop => add(&tally.full, self.hub.server.push(carrier, datagrams)),
+            CircuitEnd::Originator => self.deliver_to_clients(carrier, datagrams),
+            _ => add(&tally.unknown, datagrams.count() as u64),
+        }
+    }
+
+    fn deliver_to_clients<'a>(&self, carrier: Carrier, datagrams: impl Iterator<Item = &'a [u8]>) {
+        let tally = &self.hub.tally;
+        let mut datagrams = datagrams.peekable();
+        while let Some(tag) = datagrams.peek().map(|first| tag_of(first)) {
+            let run = std::iter::from_fn(|| datagrams.next_if(|next| tag_of(next) == tag));
+            match tag.and_then(|tag| self.client(tag, carrier)) {
+                Some(client) => add(&tally.full, client.inbox.push(carrier, run)),
+                None => add(&tally.unknown, run.count() as u64),
             }
         }
     }

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use warren_schemas::batch::{Batch, Slot, SlotKind};
-use warren_schemas::cell::MAX_INNER;
 use warren_schemas::control::{CircuitEnd, CloseReason, Event, MOST_TOLD, Request, SyncFrame};
 use warren_schemas::descriptor::SignedDescriptor;
 use warren_schemas::{CircuitHandle, RequestId};
@@ -131,10 +130,6 @@ impl WorkerLoop {
         let (carrier, port) = (self.carrier(circuit), &self.port);
         let (own, posts, lent) = (self.index, &mut self.posts, &mut self.lent);
         let kept = datagrams.filter(|bytes| {
-            // What is no datagram the port counts: packed, a hostile answer's slots over the same bytes would be gigabytes.
-            if bytes.len() > MAX_INNER {
-                return true;
-            }
             let home = port.home_of(end, bytes);
             let Some(post) = posts.get_mut(usize::from(home)).filter(|_| home != own) else { return true };
             post.pack(Piece::Inner(circuit), bytes);

@@ -51,7 +51,7 @@ async fn whoever_a_driver_wakes_comes_next() {
 #[tokio::test]
 async fn one_that_never_rests_keeps_neither_others_nor_tasks_waiting() {
     let drivers = Drivers::start();
-    let (others, turns) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (others, turns) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicUsize::new(0)));
     let count = turns.clone();
     drivers.add(std::future::poll_fn(move |context| {
         count.fetch_add(1, Ordering::Relaxed);
@@ -59,18 +59,19 @@ async fn one_that_never_rests_keeps_neither_others_nor_tasks_waiting() {
         Poll::Pending
     }));
     for _ in 0..10 {
-        let done = others.clone();
+        let (done, turns) = (others.clone(), turns.clone());
         drivers.add(async move {
-            done.fetch_add(1, Ordering::Relaxed);
+            lock(&done).push(turns.load(Ordering::Relaxed));
         });
     }
     within(async {
-        while others.load(Ordering::Relaxed) < 10 {
+        while lock(&others).len() < 10 {
             tokio::task::yield_now().await;
         }
     })
     .await;
-    assert!(turns.load(Ordering::Relaxed) <= 10 + TURNS, "{turns:?}");
+    assert_eq!(*lock(&others), [1; 10], "it had one turn before they had theirs");
+    assert!(turns.load(Ordering::Relaxed) <= TURNS, "{turns:?}: this task's turn came late");
 }
 
 #[tokio::test]

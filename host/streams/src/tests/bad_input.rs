@@ -2,6 +2,7 @@
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use warren_schemas::CircuitHandle;
+use warren_schemas::cell::MAX_INNER;
 
 use super::glue::*;
 use crate::port::ClientEnd;
@@ -58,6 +59,38 @@ async fn datagrams_of_another_circuit_are_not_a_connections() {
     drop(registration);
     assert_eq!(deliver(2), 3);
     assert_eq!(port.counters(), Counters::default());
+}
+
+#[tokio::test]
+async fn what_came_at_once_is_told_apart() {
+    let hub = port::Hub::new(0);
+    let (one, two) = (hub.register(CircuitHandle(1)).unwrap(), hub.register(CircuitHandle(1)).unwrap());
+    let port = CircuitPort::new(hub);
+    let of = |tag: u32, length| [&[0x40][..], &tag.to_be_bytes(), &vec![0; length]].concat();
+    let (mine, theirs, unknown) = (of(one.end.tag, 30), of(two.end.tag, 31), of(!one.end.tag, 32));
+    let (long, empty) = (of(one.end.tag, MAX_INNER), Vec::new());
+    let all = [&mine, &mine, &theirs, &unknown, &long, &theirs, &empty, &mine];
+    port.deliver_all(carrier(1), CircuitEnd::Originator, all.into_iter().map(Vec::as_slice));
+    let taken = |end: &ClientEnd| {
+        let mut lengths = Vec::new();
+        let context = std::task::Context::from_waker(std::task::Waker::noop());
+        let took =
+            end.inbox.poll(&context, |queue| queue.pop(|_, bytes| lengths.push(bytes.len())).is_some());
+        assert!(took.is_ready());
+        lengths
+    };
+    assert_eq!((taken(&one.end), taken(&two.end)), (vec![35; 3], vec![36; 2]));
+    assert_eq!(port.counters(), Counters { unknown: 3, ..Counters::default() });
+}
+
+#[tokio::test]
+async fn what_is_no_datagram_is_not_passed_on_to_another_worker() {
+    let port = CircuitPort::new(port::Hub::new(0));
+    let named = |length| [&[0x40, 7][..], &vec![0; length]].concat();
+    assert_eq!(port.home_of(CircuitEnd::LastHop, &named(30)), 7);
+    assert_eq!(port.home_of(CircuitEnd::LastHop, &named(MAX_INNER - 2)), 7);
+    assert_eq!(port.home_of(CircuitEnd::LastHop, &named(MAX_INNER - 1)), 0);
+    assert_eq!(port.home_of(CircuitEnd::Originator, &named(30)), 0);
 }
 
 #[tokio::test(start_paused = true)]
