@@ -72,7 +72,12 @@ impl<R: Row> ChaPoly<R> {
             let mut ready = before.get(authenticated..).unwrap_or_default().as_chunks::<16>().0;
             let waiting = ready.len();
             let count = blocks_for(rest.len());
-            next(&stream, count, number, (&mut mac, &mut ready), |blocks| cover(rest, blocks));
+            // Written out here and in `open`: by one function that both give what takes the blocks, 0.58 of ring for 0.65 in Wasm.
+            match count {
+                PAIR => cover(rest, &stream.pair(number, || mac.absorb_some::<2>(&mut ready))),
+                FLIGHT => cover(rest, &stream.flight(number, || mac.absorb_some::<3>(&mut ready))),
+                _ => cover(rest, &stream.octet(number, || mac.absorb_some::<2>(&mut ready))),
+            }
             covered += count * BLOCK;
             authenticated += 16 * (waiting - ready.len());
             number = number.wrapping_add(count as u32);
@@ -101,7 +106,11 @@ impl<R: Row> ChaPoly<R> {
         while left > 0 {
             let count = blocks_for(left);
             let Some(to) = kept.get_mut(used..used + count) else { break };
-            next(&stream, count, number, (&mut mac, &mut ready), |blocks| to.copy_from_slice(blocks));
+            match count {
+                PAIR => to.copy_from_slice(&stream.pair(number, || mac.absorb_some::<2>(&mut ready))),
+                FLIGHT => to.copy_from_slice(&stream.flight(number, || mac.absorb_some::<3>(&mut ready))),
+                _ => to.copy_from_slice(&stream.octet(number, || mac.absorb_some::<2>(&mut ready))),
+            }
             used += count;
             left = left.saturating_sub(count * BLOCK);
             number = number.wrapping_add(count as u32);
@@ -132,23 +141,6 @@ fn blocks_for(bytes: usize) -> usize {
         0..=PAIR => PAIR,
         3..=6 => FLIGHT,
         _ => OCTET,
-    }
-}
-
-/// Makes `count` blocks from `number` on, as [`blocks_for`] said, and gives them to `take`. Beside their rounds what is `ready` is
-/// authenticated, as far as it goes.
-#[inline(always)]
-fn next<R: Row>(
-    stream: &Stream<'_, R>,
-    count: usize,
-    number: u32,
-    (mac, ready): (&mut Poly1305, &mut &[[u8; 16]]),
-    take: impl FnOnce(&[Block<R>]),
-) {
-    match count {
-        PAIR => take(&stream.pair(number, || mac.absorb_some::<2>(ready))),
-        FLIGHT => take(&stream.flight(number, || mac.absorb_some::<3>(ready))),
-        _ => take(&stream.octet(number, || mac.absorb_some::<2>(ready))),
     }
 }
 
