@@ -72,7 +72,7 @@ impl<R: Row> ChaPoly<R> {
             let mut ready = before.get(authenticated..).unwrap_or_default().as_chunks::<16>().0;
             let waiting = ready.len();
             let count = blocks_for(rest.len());
-            // Written out here and in `open`: by one function that both give what takes the blocks, 0.58 of ring for 0.65 in Wasm.
+            // Written out here and in `open`: by one function that both give what takes the blocks, 0.58 of ring for 0.64 in Wasm.
             match count {
                 PAIR => cover(rest, &stream.pair(number, || mac.absorb_some::<2>(&mut ready))),
                 FLIGHT => cover(rest, &stream.flight(number, || mac.absorb_some::<3>(&mut ready))),
