@@ -1,5 +1,6 @@
 //! A network with workers to exchange and to lose, and somebody who downloads through it.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -18,6 +19,8 @@ pub(crate) struct Scene {
     pub(crate) signer: Signer,
     pub(crate) origin: Origin,
     pub(crate) door: Door,
+    /// How many pages were asked for on a worker of one's choice.
+    pages: Cell<u32>,
 }
 
 impl Scene {
@@ -30,7 +33,7 @@ impl Scene {
         let set: Vec<_> = set.iter().cloned().chain([signer.trusted()]).collect();
         let lab = Lab::with(relays, exits, &set).unwrap();
         let (origin, door) = (Origin::start().unwrap(), lab.door().unwrap());
-        Self { lab, signer, origin, door }
+        Self { lab, signer, origin, door, pages: Cell::new(0) }
     }
 
     /// A page that goes on while other things happen, and the circuit that carries it.
@@ -46,21 +49,20 @@ impl Scene {
         self.long_page_on(worker, rate, (50 * MB).max(15 * rate))
     }
 
-    /// The same, of a length.
+    /// The same, of a length. Each try has an isolation of its own, so that what was there before has no
+    /// part in where it goes.
     pub(crate) fn long_page_on(&self, worker: u64, rate: u64, length: u64) -> Steady {
-        for user in 0..8 {
-            let isolation = format!("on-{worker}-{user}");
-            let page = Page::open(&self.door, &format!("h1-{isolation}"), self.origin.address(), length);
+        let attempt = || {
+            let isolation = format!("page-{}", self.pages.replace(self.pages.get() + 1));
+            let page = Page::open(&self.door, &format!("h1-{isolation}"), self.origin.address(), length)?;
             let carries = |circuit: &Value| {
                 circuit["isolation"] == isolation.as_str()
                     && circuit["streams"] == 1
                     && worker_of(id(circuit)) == worker
             };
-            if self.circuits().iter().any(carries) {
-                return Steady::read(page.unwrap(), rate);
-            }
-        }
-        panic!("no circuit of worker {worker} carries a page: {:#?}", self.circuits());
+            Ok(self.circuits().iter().any(carries).then(|| Steady::read(page, rate)))
+        };
+        self.lab.until("client", &format!("page on worker {worker}"), PATIENCE, attempt).unwrap()
     }
 
     /// The client's circuit that carries something.
