@@ -13,7 +13,7 @@ use std::{env, fs};
 use anyhow::{Context, bail};
 use clap::Args;
 
-use crate::plugins::{self, cache_dir, workspace};
+use crate::plugins::{cache_dir, workspace};
 use crate::{program, setup};
 
 /// `cargo xtask guard`
@@ -194,7 +194,7 @@ fn can_run() -> bool {
 fn build() -> anyhow::Result<PathBuf> {
     let target_dir = cache_dir()?.join("guard-target");
     let built = target_dir.join("guest");
-    plugins::forget_other_checkout(&target_dir, &built)?;
+    program::forget_other_checkout(&target_dir)?;
     let mut flags = vec![format!("-Ctarget-cpu={TARGET_CPU}")];
     flags.extend(NO_DISPATCH.iter().map(|flag| format!("--cfg={flag}")));
     let mut command = program::cargo("build")?;

@@ -7,6 +7,7 @@ use std::{env, fs};
 use anyhow::{Context, bail};
 use wit_component::ComponentEncoder;
 
+use crate::program;
 use crate::wasm_toolchain::{self, TARGET, Toolchain};
 
 /// What to build, and where to.
@@ -52,23 +53,6 @@ pub(crate) fn workspace() -> PathBuf {
     here.parent().map_or_else(|| here.clone(), Path::to_path_buf)
 }
 
-/// Cargo tells this project's crates by their names and judges them by the age of their files, so what
-/// another checkout built into the same folder may pass for ours. What it built is then forgotten.
-pub(crate) fn forget_other_checkout(target_dir: &Path, built: &Path) -> anyhow::Result<()> {
-    let (mark, here) = (target_dir.join("checkout"), workspace());
-    if fs::read_to_string(&mark).is_ok_and(|last| Path::new(last.as_str()) == here) {
-        return Ok(());
-    }
-    for entry in fs::read_dir(built.join(".fingerprint")).into_iter().flatten().flatten() {
-        if entry.file_name().to_string_lossy().starts_with("warren-") {
-            fs::remove_dir_all(entry.path())?;
-        }
-    }
-    fs::create_dir_all(target_dir)?;
-    fs::write(&mark, here.to_string_lossy().as_bytes())?;
-    Ok(())
-}
-
 /// Builds what changed and answers the folder of the components. The first run installs a
 /// compiler for Wasm if there is none and compiles the standard library: about two minutes.
 pub(crate) fn build(wanted: &Wanted) -> anyhow::Result<PathBuf> {
@@ -78,7 +62,7 @@ pub(crate) fn build(wanted: &Wanted) -> anyhow::Result<PathBuf> {
     let toolchain = wasm_toolchain::find_or_install(&cache)?;
     let target_dir = cache.join("guest-target");
     let built = target_dir.join(TARGET).join("guest");
-    forget_other_checkout(&target_dir, &built)?;
+    program::forget_other_checkout(&target_dir)?;
 
     let tunnel = |features: &str, name: &str| {
         let mut tunnel = cargo(&toolchain, "rustc", &target_dir);

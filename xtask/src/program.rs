@@ -2,7 +2,8 @@
 
 use std::env;
 use std::ffi::OsStr;
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, bail};
@@ -17,13 +18,39 @@ pub(crate) fn target_dir() -> anyhow::Result<PathBuf> {
     }
 }
 
+/// Cargo tells this project's crates by their names and judges them by the age of their files, so what
+/// another checkout built into the same folder may pass for ours. What it built is then forgotten.
+pub(crate) fn forget_other_checkout(target_dir: &Path) -> anyhow::Result<()> {
+    let (mark, here) = (target_dir.join("checkout"), workspace());
+    if fs::read_to_string(&mark).is_ok_and(|last| Path::new(last.as_str()) == here) {
+        return Ok(());
+    }
+    // A folder for each profile, and one for each profile of each target that is not this machine.
+    let inside =
+        |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let folders: Vec<PathBuf> = inside(target_dir).collect();
+    for profile in folders.iter().flat_map(|folder| inside(folder)).chain(folders.iter().cloned()) {
+        for crates in inside(&profile.join(".fingerprint")) {
+            let name = crates.file_name().unwrap_or_default().to_string_lossy();
+            if name.starts_with("warren-") || name.starts_with("xtask-") {
+                fs::remove_dir_all(&crates)?;
+            }
+        }
+    }
+    fs::create_dir_all(target_dir)?;
+    fs::write(&mark, here.to_string_lossy().as_bytes())?;
+    Ok(())
+}
+
 /// `cargo VERB` in the workspace, with [`target_dir`].
 ///
 /// What `cargo xtask` told this program of its own package is not passed on: build scripts that look at
 /// such variables would run again, and crates with C be built again, at every other call from outside.
 pub(crate) fn cargo(verb: &str) -> anyhow::Result<Command> {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.arg(verb).current_dir(workspace()).env("CARGO_TARGET_DIR", target_dir()?);
+    let target_dir = target_dir()?;
+    forget_other_checkout(&target_dir)?;
+    command.arg(verb).current_dir(workspace()).env("CARGO_TARGET_DIR", target_dir);
     let own = |name: &OsStr| {
         name.to_str()
             .is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_"))
