@@ -183,6 +183,25 @@ impl AeadKey {
     ) -> bool {
         self.0.open(nonce, associated, content, tag)
     }
+
+    /// Encrypts or decrypts `content` in place as [`seal`](Self::seal) under `counter` does it, without a tag: who does not
+    /// have the key can change what comes out, bit by bit.
+    ///
+    /// # Errors
+    /// As `seal`; nothing is changed then.
+    #[inline]
+    pub fn apply_keystream(&self, counter: u64, content: &mut [u8]) -> Result<(), SealError> {
+        self.apply_keystream_with(&nonce(counter), content)
+    }
+
+    /// [`apply_keystream`](Self::apply_keystream) with all 12 bytes of the nonce given.
+    ///
+    /// # Errors
+    /// As `apply_keystream`.
+    #[inline]
+    pub fn apply_keystream_with(&self, nonce: &[u8; 12], content: &mut [u8]) -> Result<(), SealError> {
+        if self.0.apply_keystream(nonce, content) { Ok(()) } else { Err(SealError::NoRoom) }
+    }
 }
 
 fn nonce(counter: u64) -> [u8; 12] {

@@ -43,7 +43,7 @@ pub enum SelfTestError {
     /// The two sides of a handshake do not come to the same keys, or not to the known ones.
     #[error("the handshake of suite {0} does not come to the known keys")]
     Handshake(u8),
-    /// A hop does not open the layer that the originator sealed, or opens it twice.
+    /// A layer or a cover is not opened as it was made by the other end, or is opened twice.
     #[error("a layer is not opened as it was sealed, once")]
     Layer,
 }
@@ -150,7 +150,8 @@ fn layers((ours, theirs): (HopKeys, HopKeys)) -> Option<()> {
     let ((mut forward, mut opens_backward), (mut backward, mut opens_forward)) =
         (ours.originator(), theirs.relay());
     travels(&mut forward, &mut opens_forward)?;
-    travels(&mut backward, &mut opens_backward)
+    travels(&mut backward, &mut opens_backward)?;
+    passes(&mut backward, &mut opens_backward)
 }
 
 fn travels(sealer: &mut Sealer, opener: &mut Opener) -> Option<()> {
@@ -166,6 +167,20 @@ fn travels(sealer: &mut Sealer, opener: &mut Opener) -> Option<()> {
     let right = command == 9 && layer.get(place)? == INNER;
     let once = opener.open(&mut again) == Err(DropReason::LayerReplay);
     (refused && right && once).then_some(())
+}
+
+/// A cover comes off, until it was confirmed.
+fn passes(sealer: &mut Sealer, opener: &mut Opener) -> Option<()> {
+    const INNER: &[u8; 100] = &[0xa5; 100];
+    let mut layer = [0; INNER.len() + LAYER_FRONT];
+    layer.get_mut(LAYER_FRONT..)?.copy_from_slice(INNER);
+    sealer.cover(&mut layer, LAYER_FRONT, INNER.len()).ok()?;
+    let mut again = layer;
+    let (counter, place) = opener.uncover(&mut layer).ok()??;
+    let right = layer.get(place)? == INNER && opener.uncover(&mut again.clone()).is_ok_and(|it| it.is_some());
+    opener.confirm(counter);
+    let once = opener.uncover(&mut again) == Err(DropReason::LayerReplay);
+    (right && once).then_some(())
 }
 
 /// Constants that read like the document they come from.

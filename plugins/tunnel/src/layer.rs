@@ -1,8 +1,12 @@
 //! One hop's layer of a cell, put on and taken off in place.
 //!
 //! ```text
-//! | counter u32 | AEAD( command u8 | inner ) | tag 16 |
+//! | counter u32 | AEAD( command u8 | inner ) | tag 16 |        sealed
+//! | counter u32 | command RELAY | inner |                      covered: from the command on under the key stream
 //! ```
+//!
+//! A relay that passes a cell on towards the originator covers it. Nobody but the originator could look at a tag, and what the
+//! cell's sender sealed is inside and tells the originator the same: see docs/protocol.md, section 7.
 
 pub(crate) mod state;
 
@@ -13,10 +17,11 @@ use warren_schemas::cell::LAYER_LEN;
 use crate::counter::Counter;
 use crate::crypto::{AeadKey, Direction, LayerKind, SealError, Secret, TAG_LEN, associated_data};
 use crate::drop_reason::DropReason;
+use crate::message::command;
 use crate::ntor::{Seed, Suite};
 use crate::replay::ReplayWindow;
 
-/// Bytes of a layer before the inner part.
+/// Bytes of a layer before the inner part: all that a cover has.
 pub const LAYER_FRONT: usize = LAYER_LEN - TAG_LEN;
 
 /// The two keys of a hop, as a circuit handshake gives them.
@@ -97,15 +102,40 @@ impl Sealer {
         let layer = buf.get_mut(front..end).ok_or(SealError::NoRoom)?;
         let (low, rest) = layer.split_first_chunk_mut::<4>().ok_or(SealError::NoRoom)?;
         let (sealed, tag) = rest.split_last_chunk_mut::<TAG_LEN>().ok_or(SealError::NoRoom)?;
-        let counter = self.counter.take().ok_or(SealError::Exhausted)?;
-        #[cfg(test)]
-        crate::testing::nonces::note(self.key.bytes(), counter);
+        let counter = self.take_counter()?;
         *low = (counter as u32).to_be_bytes();
         if let Some(first) = sealed.first_mut() {
             *first = command;
         }
         *tag = self.key.seal(counter, &self.associated, sealed)?;
         Ok(front..end)
+    }
+
+    /// Puts a cover around the `len` bytes at `start` of `buf`: [`LAYER_FRONT`] bytes before them. Gives the place of the
+    /// covered layer.
+    ///
+    /// # Errors
+    /// As [`seal`](Self::seal); the buffer is then unchanged.
+    #[inline]
+    pub fn cover(&mut self, buf: &mut [u8], start: usize, len: usize) -> Result<Range<usize>, SealError> {
+        let front = start.checked_sub(LAYER_FRONT).ok_or(SealError::NoRoom)?;
+        let end = start.checked_add(len).ok_or(SealError::NoRoom)?;
+        let layer = buf.get_mut(front..end).ok_or(SealError::NoRoom)?;
+        let (low, covered) = layer.split_first_chunk_mut::<4>().ok_or(SealError::NoRoom)?;
+        let counter = self.take_counter()?;
+        *low = (counter as u32).to_be_bytes();
+        if let Some(first) = covered.first_mut() {
+            *first = command::RELAY;
+        }
+        self.key.apply_keystream(counter, covered)?;
+        Ok(front..end)
+    }
+
+    fn take_counter(&mut self) -> Result<u64, SealError> {
+        let counter = self.counter.take().ok_or(SealError::Exhausted)?;
+        #[cfg(test)]
+        crate::testing::nonces::note(self.key.bytes(), counter);
+        Ok(counter)
     }
 
     /// The counter that the next layer will have.
@@ -164,6 +194,36 @@ impl Opener {
         self.window.mark(counter);
         let command = sealed.first().copied().ok_or(DropReason::Malformed)?;
         Ok((command, LAYER_FRONT..end))
+    }
+
+    /// Takes the cover off that fills `layer`, of a cell that a relay passed on; gives its counter and the place of the inner
+    /// part. None, and the bytes are as before, when it is no cover but may be sealed.
+    ///
+    /// **Nothing is known to be right yet**, the counter included: it is to be [confirmed](Self::confirm) when what the cell's
+    /// sender sealed, which is inside, was opened.
+    ///
+    /// # Errors
+    /// `Malformed` when shorter than a cover, `LayerReplay` when its counter was seen or is too old.
+    #[inline]
+    pub fn uncover(&self, layer: &mut [u8]) -> Result<Option<(u64, Range<usize>)>, DropReason> {
+        let end = layer.len();
+        let (low, covered) = layer.split_first_chunk_mut::<4>().ok_or(DropReason::Malformed)?;
+        if covered.is_empty() {
+            return Err(DropReason::Malformed);
+        }
+        let counter = self.window.fresh(u32::from_be_bytes(*low)).ok_or(DropReason::LayerReplay)?;
+        self.key.apply_keystream(counter, covered)?;
+        if covered.first() == Some(&command::RELAY) {
+            return Ok(Some((counter, LAYER_FRONT..end)));
+        }
+        self.key.apply_keystream(counter, covered)?;
+        Ok(None)
+    }
+
+    /// What was inside the cover with this counter turned out to be right: no other with it is taken any more.
+    #[inline]
+    pub fn confirm(&mut self, counter: u64) {
+        self.window.mark(counter);
     }
 }
 

@@ -12,7 +12,7 @@
 //! | 6 expand | key 32, field info | 64 |
 //! | 7 siphash | key 16, field message | 8 |
 //! | 8 golden vectors | index u8 | text of `schemas/vectors/NAME`, NAME being the `vectors::NAMES` at index; computed, not stored |
-//! | 9 cells | with u8 (0 seal, 1 seal by the crate, 2 seal by the plain twin, 3 open), key 32, count u32, length u16 | the last tag 16 |
+//! | 9 cells | with u8 (0 seal, 1 seal by the crate, 2 seal by the plain twin, 3 open, 4 encrypt without a tag), key 32, count u32, length u16 | the last tag 16 |
 //! | 10 points | secret 32, point 32, count u32 | the point 32 after so many X25519 |
 //! | 11 compare | key 32, nonce 12, damage u16, field associated data, field content | tag 16 ‖ name of the cipher in use; refused when it, its plain twin and the crate differ in anything |
 //! | 12 leaky open | as 2 | as 2, but the tags are compared up to the first byte that differs: what a measurement of time must find |

@@ -11,9 +11,9 @@ use zeroize::Zeroizing;
 use crate::cookie::CookieKey;
 use crate::crypto::{Direction, public_key, x25519};
 use crate::fragments::{Fragment, split};
-use crate::layer::Sealer;
+use crate::layer::{LAYER_FRONT, Sealer};
 use crate::link_keys::{LinkOpener, LinkSealer};
-use crate::message::{CookieMessage, Extend, HopMessage, Link, LinkMessage, Linked};
+use crate::message::{CookieMessage, Extend, HopMessage, Link, LinkMessage, Linked, command};
 use crate::ntor::circuit::{Create, Creating};
 use crate::ntor::link::{Opening, answer};
 use crate::ntor::{Suite, Target};
@@ -137,6 +137,16 @@ fn layer(sealer: &mut Sealer, command: u8, inner: &[u8]) -> Option<Vec<u8>> {
     buf.get(place).map(<[u8]>::to_vec)
 }
 
+/// What comes of `inner` where a relay's layer is around it.
+fn passed_on(sealer: &mut Sealer, direction: Direction, inner: &[u8]) -> Option<Vec<u8>> {
+    if direction == Direction::Forward {
+        return layer(sealer, command::RELAY, inner);
+    }
+    let mut buf = [&[0; LAYER_FRONT], inner].concat();
+    let place = sealer.cover(&mut buf, LAYER_FRONT, inner.len()).ok()?;
+    buf.get(place).map(<[u8]>::to_vec)
+}
+
 fn layers() -> Option<String> {
     let mut text = Text::new("section 7: single layers, key and counter given");
     for direction in [Direction::Forward, Direction::Backward] {
@@ -148,8 +158,20 @@ fn layers() -> Option<String> {
             text.line("counter", &counter.to_be_bytes());
             text.line("command", &[0]);
             text.line("inner", b"a layer of the next hop");
-            text.line("layer", &layer(&mut sealer, 0, b"a layer of the next hop")?);
+            // Nobody seals command 0 towards the originator: relays cover what they pass on.
+            let name = if direction == Direction::Forward { "layer" } else { "cover" };
+            text.line(name, &passed_on(&mut sealer, direction, b"a layer of the next hop")?);
         }
+    }
+    for counter in LAYER_COUNTERS {
+        let mut sealer = Sealer::resume(&LAYER_KEY, Suite::X25519, Direction::Backward, counter);
+        text.block();
+        text.line("key", &LAYER_KEY);
+        text.line("direction", &[Direction::Backward as u8]);
+        text.line("counter", &counter.to_be_bytes());
+        text.line("command", &[1]);
+        text.line("inner", b"a datagram");
+        text.line("layer", &layer(&mut sealer, 1, b"a datagram")?);
     }
     Some(text.0)
 }

@@ -77,16 +77,17 @@ fn ring(cell: &mut [u8]) -> Result<Duration, ring::error::Unspecified> {
 }
 
 /// The medians, in the order of [`NAMES`].
-fn measure(rounds: usize) -> Result<[Duration; 8], Box<dyn Error>> {
+fn measure(rounds: usize) -> Result<[Duration; 9], Box<dyn Error>> {
     let long = Duration::from_secs(60);
     let sandbox = Sandbox::new(Settings { control_cpu: long, wall: long, ..Settings::default() })?;
     let mut worker = sandbox.load("probe", &component("probe")?)?.spawn(Box::new(Deaf))?;
     let mut cell = vec![0; usize::from(CELL)];
-    let mut times = [const { Vec::new() }; 8];
+    let mut times = [const { Vec::new() }; 9];
     for _ in 0..rounds {
         let round = [
             in_wasm(worker.as_mut(), &cells(0)),
             in_wasm(worker.as_mut(), &cells(3)),
+            in_wasm(worker.as_mut(), &cells(4)),
             in_wasm(worker.as_mut(), &cells(1)),
             native(&cells(1)),
             native(&cells(0)),
@@ -102,9 +103,10 @@ fn measure(rounds: usize) -> Result<[Duration; 8], Box<dyn Error>> {
     }))
 }
 
-const NAMES: [&str; 8] = [
+const NAMES: [&str; 9] = [
     "seal, Wasm",
     "open, Wasm",
+    "no tag, Wasm",
     "seal, Wasm, the crate",
     "seal, native, the crate",
     "seal, native, ours",
@@ -132,7 +134,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             println!("{name:<30} {:>6.0} MB/s", mb_s(time));
         }
     }
-    let [wasm, _, _, native_crate, _, ring, x25519_wasm, x25519_native] = times;
+    let [wasm, _, _, _, native_crate, _, ring, x25519_wasm, x25519_native] = times;
     if json {
         println!(
             r#"{{"cell":{CELL},"wasm_mb_s":{:.1},"native_crate_mb_s":{:.1},"ring_mb_s":{:.1},"ratio_to_ring":{:.3},"x25519_us_wasm":{:.1},"x25519_us_native":{:.1}}}"#,

@@ -46,7 +46,7 @@ fn received(link: &mut LinkSealer, layer: &mut Sealer) -> [Vec<u8>; 2] {
 }
 
 pub(crate) fn hot() -> Vec<Hot<'static>> {
-    vec![seal(), open(), forged(), tag_header(), check_header(), relay_forward(), relay_backward()]
+    vec![seal(), open(), forged(), tag_header(), check_header(), relay_forward(), relay_backward(), uncover()]
 }
 
 fn seal() -> Hot<'static> {
@@ -113,8 +113,23 @@ fn relay_backward() -> Hot<'static> {
         let (region, at) = &mut regions[round];
         at_link.accept(&region[at.clone()]).unwrap();
         let start = at.start + HEADER_LEN;
-        let layer = sealer.seal(region, start, at.end - start, 0).unwrap();
+        let layer = sealer.cover(region, start, at.end - start).unwrap();
         assert!(next.seal_cell(region, layer.start, layer.len(), CIRCUIT).is_ok());
     };
     ("relay a cell backward", Box::new(run))
+}
+
+/// The cover of one hop off, and what was inside was right.
+fn uncover() -> Hot<'static> {
+    let (mut sealer, mut opener) = hop();
+    let mut cells = [(); 2].map(|()| {
+        let mut region = vec![0x5a; STRIDE];
+        let at = sealer.cover(&mut region, HEADROOM, CONTENT - 1).unwrap();
+        region[at].to_vec()
+    });
+    let run = move |round: usize| {
+        let (counter, _) = opener.uncover(&mut cells[round]).unwrap().unwrap();
+        opener.confirm(counter);
+    };
+    ("take a cover off", Box::new(run))
 }

@@ -132,6 +132,27 @@ impl<R: Row> ChaPoly<R> {
         }
         true
     }
+
+    /// Encrypts or decrypts in place without a tag: with the blocks that [`seal`](Self::seal) encrypts with. False, and
+    /// nothing is changed, for more bytes than the block counter allows.
+    pub(crate) fn apply_keystream(&self, nonce: &[u8; 12], content: &mut [u8]) -> bool {
+        if lengths(&[], content).is_none() {
+            return false;
+        }
+        let stream = Stream::<R>::new(&self.key, nonce);
+        let (mut rest, mut number) = (content, 1_u32);
+        while !rest.is_empty() {
+            let count = blocks_for(rest.len());
+            match count {
+                PAIR => cover(rest, &stream.pair(number, || ())),
+                FLIGHT => cover(rest, &stream.flight(number, || ())),
+                _ => cover(rest, &stream.octet(number, || ())),
+            }
+            number = number.wrapping_add(count as u32);
+            rest = rest.get_mut(count * BLOCK..).unwrap_or_default();
+        }
+        true
+    }
 }
 
 /// How many blocks are made next for so many bytes. Together they are quicker, but a cell ends with few.

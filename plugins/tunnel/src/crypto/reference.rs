@@ -59,4 +59,12 @@ impl Reference {
         let tag = Tag::from(*tag);
         self.cipher.decrypt_inout_detached(nonce.into(), associated, InOutBuf::from(content), &tag).is_ok()
     }
+
+    /// Encrypts or decrypts in place without a tag: as [`seal`](Self::seal) does it, whose tag is thrown away. False for more
+    /// bytes than the block counter allows. Where this is the cipher in use.
+    #[cfg(not(any(all(target_arch = "wasm32", target_feature = "simd128"), target_arch = "x86_64")))]
+    #[inline]
+    pub(crate) fn apply_keystream(&self, nonce: &[u8; 12], content: &mut [u8]) -> bool {
+        self.seal(nonce, &[], content).is_some()
+    }
 }

@@ -42,16 +42,44 @@ fn an_empty_inner_part_is_a_layer() {
     assert_eq!(opened(&mut opener, layer), Ok((255, vec![])));
 }
 
+/// Both sides of so many hops: the originator's and the hops' own.
+fn hops(count: u8) -> [Vec<(Sealer, Opener)>; 2] {
+    let keys = |hop| HopKeys::derive(&seed(hop), Suite::X25519);
+    [
+        (1..=count).map(|hop| keys(hop).originator()).collect(),
+        (1..=count).map(|hop| keys(hop).relay()).collect(),
+    ]
+}
+
+/// What the last of them sends back, as it comes to the originator.
+fn sent_back(theirs: &mut [(Sealer, Opener)], inner: &[u8]) -> Vec<u8> {
+    let ((last, _), passing) = theirs.split_last_mut().unwrap();
+    let mut buf = [&[0; 40], inner, &[0; TAG_LEN]].concat();
+    let mut place = last.seal(&mut buf, 40, inner.len(), 1).unwrap();
+    for (sealer, _) in passing.iter_mut().rev() {
+        place = sealer.cover(&mut buf, place.start, place.len()).unwrap();
+    }
+    buf[place].to_vec()
+}
+
+/// What the originator makes of it.
+fn came_back(ours: &mut [(Sealer, Opener)], mut cell: Vec<u8>) -> Result<Vec<u8>, DropReason> {
+    let ((_, last), passing) = ours.split_last_mut().unwrap();
+    let (mut place, mut counters) = (0..cell.len(), Vec::new());
+    for (_, opener) in passing.iter() {
+        let (counter, inner) = opener.uncover(&mut cell[place.clone()])?.ok_or(DropReason::Layer)?;
+        counters.push(counter);
+        place = place.start + inner.start..place.start + inner.end;
+    }
+    let (command, inner) = last.open(&mut cell[place.clone()])?;
+    assert_eq!(command, 1);
+    passing.iter_mut().zip(counters).for_each(|((_, opener), counter)| opener.confirm(counter));
+    Ok(cell[place][inner].to_vec())
+}
+
 #[test]
 fn three_hops_and_back() {
-    let hops: Vec<_> = (1..=3)
-        .map(|hop| (HopKeys::derive(&seed(hop), Suite::X25519), HopKeys::derive(&seed(hop), Suite::X25519)))
-        .collect();
-    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-    for (one, other) in hops {
-        ours.push(one.originator());
-        theirs.push(other.relay());
-    }
+    let [mut ours, mut theirs] = hops(3);
     let mut buf = vec![0; 200];
     buf[80..85].copy_from_slice(b"inner");
     let mut place = 80..85;
@@ -64,16 +92,67 @@ fn three_hops_and_back() {
         assert_eq!(command, u8::from(hop == 2));
         place = place.start + inner.start..place.start + inner.end;
     }
-    assert_eq!(&buf[place.clone()], b"inner");
-    for (hop, (sealer, _)) in theirs.iter_mut().enumerate().rev() {
-        place = sealer.seal(&mut buf, place.start, place.len(), u8::from(hop == 2)).unwrap();
-    }
-    for (hop, (_, opener)) in ours.iter_mut().enumerate() {
-        let (command, inner) = opener.open(&mut buf[place.clone()]).unwrap();
-        assert_eq!(command, u8::from(hop == 2));
-        place = place.start + inner.start..place.start + inner.end;
-    }
     assert_eq!(&buf[place], b"inner");
+    let cell = sent_back(&mut theirs, b"inner");
+    assert_eq!(cell.len(), 5 + LAYER_LEN + 2 * LAYER_FRONT);
+    assert_eq!(came_back(&mut ours, cell), Ok(b"inner".to_vec()));
+}
+
+#[test]
+fn covered_cells_come_in_any_order_once() {
+    let [mut ours, mut theirs] = hops(3);
+    let cells: Vec<Vec<u8>> = (0..50u8).map(|at| sent_back(&mut theirs, &[at; 30])).collect();
+    for at in (0..50u8).rev() {
+        let cell = &cells[usize::from(at)];
+        assert_eq!(came_back(&mut ours, cell.clone()), Ok(vec![at; 30]));
+        assert_eq!(came_back(&mut ours, cell.clone()), Err(DropReason::LayerReplay));
+    }
+}
+
+/// Also of the counters that have no tag of their own, and of the commands.
+#[test]
+fn every_flipped_bit_and_truncation_of_a_covered_cell_is_refused_and_forgotten() {
+    let [mut ours, mut theirs] = hops(3);
+    let cell = sent_back(&mut theirs, b"some inner bytes");
+    for at in 0..cell.len() {
+        for bit in 0..8 {
+            let mut flipped = cell.clone();
+            flipped[at] ^= 1 << bit;
+            assert_eq!(came_back(&mut ours, flipped), Err(DropReason::Layer), "byte {at} bit {bit}");
+        }
+        assert!(came_back(&mut ours, cell[..at].to_vec()).is_err());
+    }
+    assert_eq!(came_back(&mut ours, [&cell[..], &[0]].concat()), Err(DropReason::Layer));
+    assert_eq!(came_back(&mut ours, cell), Ok(b"some inner bytes".to_vec()));
+}
+
+/// Nobody behind a relay can have a cover taken for something that the relay says.
+#[test]
+fn a_cover_does_not_become_a_message() {
+    let [mut ours, mut theirs] = hops(2);
+    let mut cell = sent_back(&mut theirs, b"from the last hop");
+    for command in 1..=255 {
+        // The command is behind the counter: whoever knows that it is 0 chooses another.
+        cell[4] ^= command;
+        let before = cell.clone();
+        assert_eq!(ours[0].1.uncover(&mut cell), Ok(None));
+        assert_eq!(cell, before);
+        assert_eq!(ours[0].1.open(&mut cell), Err(DropReason::Layer));
+        cell[4] ^= command;
+    }
+    assert_eq!(came_back(&mut ours, cell), Ok(b"from the last hop".to_vec()));
+}
+
+#[test]
+fn what_a_relay_says_itself_is_no_cover() {
+    let [mut ours, mut theirs] = hops(2);
+    let mut buf = [7; 80];
+    let place = theirs[0].0.seal(&mut buf, 20, 30, 6).unwrap();
+    let mut layer = buf[place].to_vec();
+    assert_eq!(ours[0].1.uncover(&mut layer), Ok(None));
+    assert_eq!(opened(&mut ours[0].1, layer.clone()), Ok((6, vec![7; 30])));
+    assert_eq!(ours[0].1.uncover(&mut layer), Err(DropReason::LayerReplay));
+    assert_eq!(ours[0].1.uncover(&mut [0; LAYER_FRONT - 1]), Err(DropReason::Malformed));
 }
 
 #[test]
@@ -154,6 +233,11 @@ proptest! {
             prop_assert_eq!(sealer.seal(&mut buf, start, len, 1).is_ok(), fits);
             prop_assert_eq!(sealer.next_counter(), u64::from(fits));
             prop_assert_eq!(buf == vec![3; size], !fits);
+            let (mut sealer, mut buf) = (pair().0, vec![3; size]);
+            let fits = start >= LAYER_FRONT && start.checked_add(len).is_some_and(|end| end <= size);
+            prop_assert_eq!(sealer.cover(&mut buf, start, len).is_ok(), fits);
+            prop_assert_eq!(sealer.next_counter(), u64::from(fits));
+            prop_assert_eq!(buf == vec![3; size], !fits);
         }
     }
 
@@ -164,7 +248,13 @@ proptest! {
         for start in starts {
             let mut sealer = Sealer::resume(&KEY, Suite::X25519, Direction::Forward, start);
             for counter in start..start + 40 {
-                let layer = sealed(&mut sealer, 0, &[0; 32]);
+                let mut buf = [0; LAYER_FRONT + 32];
+                let layer = if counter % 2 == 0 {
+                    sealed(&mut sealer, 0, &[0; 32])[..buf.len()].to_vec()
+                } else {
+                    sealer.cover(&mut buf, LAYER_FRONT, 32).unwrap();
+                    buf.to_vec()
+                };
                 let known = streams.insert(layer[4..].to_vec(), counter);
                 prop_assert!(known.is_none_or(|known| known == counter));
             }

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use warren_schemas::CircuitHandle;
 use warren_schemas::batch::{HEADROOM, STRIDE};
-use warren_schemas::cell::{LAYER_LEN, MAX_INNER};
+use warren_schemas::cell::{LAYER_LEN, MAX_HOPS, MAX_INNER};
 use warren_schemas::control::CircuitEnd;
 
 use super::Tunnel;
@@ -42,7 +42,7 @@ impl Tunnel {
         }
     }
 
-    /// A cell from the next hop: our layer goes on, or, at the originator, all come off.
+    /// A cell from the next hop: our cover goes around it, or, at the originator, all come off.
     pub(super) fn backward(
         &mut self,
         cx: &mut Context<'_>,
@@ -55,10 +55,10 @@ impl Tunnel {
                 if !matches!(relay.next, Next::Ready(_)) {
                     return Err(DropReason::Unexpected);
                 }
-                let sealed = relay.sealer.seal(region, layer.start, layer.len(), command::RELAY)?;
+                let covered = relay.sealer.cover(region, layer.start, layer.len())?;
                 relay.heard = cx.now;
                 let previous = relay.previous;
-                self.pass_on(cx, region, sealed, handle, previous)
+                self.pass_on(cx, region, covered, handle, previous)
             }
             Some(Circuit::Origin(_)) => self.arrived(cx, region, layer, handle),
             None => Err(DropReason::UnknownCircuit),
@@ -76,22 +76,30 @@ impl Tunnel {
             return Err(DropReason::UnknownCircuit);
         };
         let count = origin.hops.len();
-        for (index, (_, opener)) in origin.hops.iter_mut().enumerate() {
+        let mut covers = [0; MAX_HOPS];
+        for index in 0..count {
             let bytes = region.get_mut(place.clone()).ok_or(DropReason::NoRoom)?;
-            let (command, inner) = opener.open(bytes)?;
-            place = place.start + inner.start..place.start + inner.end;
-            if command == command::RELAY {
+            let (outer, rest) = origin.hops.split_at_mut(index);
+            let ([(_, opener), further @ ..], Some(cover)) = (rest, covers.get_mut(index)) else { break };
+            let last = further.is_empty();
+            if !last && let Some((counter, inner)) = opener.uncover(bytes)? {
+                *cover = counter;
+                place = place.start + inner.start..place.start + inner.end;
                 continue;
             }
-            let last = index + 1 == count;
+            let (command, inner) = opener.open(bytes)?;
+            // It is right, and so is all that was around it.
+            for ((_, opener), counter) in outer.iter_mut().zip(covers) {
+                opener.confirm(counter);
+            }
+            place = place.start + inner.start..place.start + inner.end;
             if last {
                 origin.heard = cx.now;
             }
-            if command != command::DATA {
-                return self.message_of_hop(cx, handle, last, command, region, place);
-            }
-            if !last || origin.building.is_some() {
-                return Err(DropReason::Unexpected);
+            match command {
+                command::DATA if last && origin.building.is_none() => {}
+                command::DATA | command::RELAY => return Err(DropReason::Unexpected),
+                _ => return self.message_of_hop(cx, handle, last, command, region, place),
             }
             check_inner(&place)?;
             origin.bytes_in += place.len() as u64;

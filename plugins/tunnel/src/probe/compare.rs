@@ -26,10 +26,12 @@ pub(super) fn run(mut request: Reader<'_>) -> Result<Option<Vec<u8>>, DropReason
     let used_agrees = case.holds(
         |nonce, associated, content| used.seal_with(nonce, associated, content).ok(),
         |nonce, associated, content, tag| used.open_with(nonce, associated, content, tag),
+        |nonce, content| used.apply_keystream_with(nonce, content).is_ok(),
     );
     let twin_agrees = case.holds(
         |nonce, associated, content| twin.seal(nonce, associated, content),
         |nonce, associated, content, tag| twin.open(nonce, associated, content, tag),
+        |nonce, content| twin.apply_keystream(nonce, content),
     );
     Ok((used_agrees && twin_agrees).then(|| [&tag[..], CIPHER.as_bytes()].concat()))
 }
@@ -45,19 +47,22 @@ struct Case<'a> {
 }
 
 impl Case<'_> {
-    /// Whether a cipher seals to the same, opens it again, finds the damage and leaves its bytes alone then.
+    /// Whether a cipher seals to the same, also without a tag, opens it again, finds the damage and leaves its bytes alone then.
     fn holds(
         &self,
         seal: impl Fn(&[u8; 12], &[u8], &mut [u8]) -> Option<[u8; TAG_LEN]>,
         open: impl Fn(&[u8; 12], &[u8], &mut [u8], &[u8; TAG_LEN]) -> bool,
+        apply_keystream: impl Fn(&[u8; 12], &mut [u8]) -> bool,
     ) -> bool {
         let sealed = self.apart(self.content, |bytes| seal(self.nonce, self.associated, bytes));
         let opened = self.apart(self.sealed, |bytes| open(self.nonce, self.associated, bytes, self.tag));
+        let encrypted = self.apart(self.content, |bytes| apply_keystream(self.nonce, bytes));
         let [nonce, associated, content, tag] = self.damaged();
         let nonce = nonce.first_chunk().unwrap_or(self.nonce);
         let tag = tag.first_chunk().unwrap_or(self.tag);
         let refused = self.apart(&content, |bytes| open(nonce, &associated, bytes, tag));
         sealed == Some((self.sealed.to_vec(), Some(*self.tag)))
+            && encrypted == Some((self.sealed.to_vec(), true))
             && opened == Some((self.content.to_vec(), true))
             && refused == Some((content, false))
     }

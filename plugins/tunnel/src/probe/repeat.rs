@@ -11,7 +11,7 @@ use crate::message::Reader;
 /// The associated data of a cell has four bytes.
 const ASSOCIATED: &[u8; 4] = b"cell";
 
-/// Seals or opens `count` cells of `length` bytes.
+/// Seals, opens or covers `count` cells of `length` bytes.
 pub(super) fn cells(mut request: Reader<'_>) -> Result<Option<Vec<u8>>, DropReason> {
     let (with, key) = (request.u8()?, request.array()?);
     let count = u32::from_be_bytes(request.array()?);
@@ -30,6 +30,13 @@ pub(super) fn cells(mut request: Reader<'_>) -> Result<Option<Vec<u8>>, DropReas
             Ok(seal(count, &mut content, |nonce, cell| key.seal(nonce, ASSOCIATED, cell)))
         }
         3 => open(&AeadKey::new(&key), count, &mut content),
+        4 => {
+            let key = AeadKey::new(&key);
+            let cover = |nonce: &[u8; 12], cell: &mut [u8]| {
+                key.apply_keystream_with(nonce, cell).ok().map(|()| [0; TAG_LEN])
+            };
+            Ok(seal(count, &mut content, cover))
+        }
         _ => Err(DropReason::Malformed),
     }
 }

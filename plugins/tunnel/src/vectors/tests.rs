@@ -57,14 +57,20 @@ fn the_files_are_what_this_code_makes() {
 #[test]
 fn layers_of_the_file_open() {
     let blocks = blocks("layers.txt");
-    assert_eq!(blocks.len(), 6);
+    assert_eq!(blocks.len(), 9);
     for block in blocks {
         let key = block["key"].clone().try_into().unwrap();
         let direction = if block["direction"] == [0] { Direction::Forward } else { Direction::Backward };
-        let mut layer = block["layer"].clone();
         let mut opener = Opener::new(&key, Suite::X25519, direction);
         let counter = u64_of(&block["counter"]);
         opener.skip_to(counter);
+        if let Some(cover) = block.get("cover") {
+            let mut cover = cover.clone();
+            let (told, inner) = opener.uncover(&mut cover).unwrap().unwrap();
+            assert_eq!((told, &cover[inner]), (counter, &block["inner"][..]));
+            continue;
+        }
+        let mut layer = block["layer"].clone();
         let (command, inner) = opener.open(&mut layer).unwrap();
         assert_eq!((vec![command], &layer[inner]), (block["command"].clone(), &block["inner"][..]));
     }

@@ -30,6 +30,8 @@ fn agree_in<R: Row>(key: &[u8; 32], nonce: &[u8; 12], associated: &[u8], content
     assert!(bytes == sealed, "a wrong tag changed {} bytes", content.len());
     assert!(ours.open(nonce, associated, &mut bytes, &tag), "open at {} bytes", content.len());
     assert!(bytes == content, "opened at {} bytes", content.len());
+    assert!(ours.apply_keystream(nonce, &mut bytes));
+    assert!(bytes == sealed, "encrypted at {} bytes", content.len());
 }
 
 #[test]
