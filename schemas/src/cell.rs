@@ -15,6 +15,8 @@ use crate::{CircuitId, LinkId};
 pub const HEADER_LEN: usize = 21;
 /// Bytes that each hop's layer adds: a truncated counter, a command and the AEAD's tag.
 pub const LAYER_LEN: usize = 4 + 1 + 16;
+/// Bytes that a relay adds to what it passes on towards the originator: a truncated counter and a command.
+pub const COVER_LEN: usize = 4 + 1;
 /// The largest datagram, as UDP payload.
 pub const MAX_DATAGRAM: usize = 1350;
 /// The largest inner datagram, the same at every hop count.

@@ -92,8 +92,9 @@ impl Watch {
 pub(crate) async fn follow(quic: quinn::Connection, mut share: Share) {
     let mut watch = Watch::default();
     loop {
-        let path = quic.stats();
-        let (wanted, pause) = watch.look(path.path.cwnd, path.frame_tx.stream);
+        let (window, sent) =
+            (quic.congestion_state().metrics().congestion_window, quic.stats().frame_tx.stream);
+        let (wanted, pause) = watch.look(window, sent);
         quic.set_send_window(share.adjust(wanted));
         tokio::time::sleep(pause).await;
     }

@@ -1,6 +1,6 @@
 //! What this build says of itself, and the known answers it computes before it is trusted with a cell.
 
-use warren_schemas::cell::LAYER_LEN;
+use warren_schemas::cell::{COVER_LEN, LAYER_LEN};
 use warren_schemas::{PeerId, state};
 use zeroize::Zeroizing;
 
@@ -172,9 +172,9 @@ fn travels(sealer: &mut Sealer, opener: &mut Opener) -> Option<()> {
 /// A cover comes off, until it was confirmed.
 fn passes(sealer: &mut Sealer, opener: &mut Opener) -> Option<()> {
     const INNER: &[u8; 100] = &[0xa5; 100];
-    let mut layer = [0; INNER.len() + LAYER_FRONT];
-    layer.get_mut(LAYER_FRONT..)?.copy_from_slice(INNER);
-    sealer.cover(&mut layer, LAYER_FRONT, INNER.len()).ok()?;
+    let mut layer = [0; INNER.len() + COVER_LEN];
+    layer.get_mut(COVER_LEN..)?.copy_from_slice(INNER);
+    sealer.cover(&mut layer, COVER_LEN, INNER.len()).ok()?;
     let mut again = layer;
     let (counter, place) = opener.uncover(&mut layer).ok()??;
     let right = layer.get(place)? == INNER && opener.uncover(&mut again.clone()).is_ok_and(|it| it.is_some());

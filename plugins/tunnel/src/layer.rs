@@ -12,7 +12,7 @@ pub(crate) mod state;
 
 use std::ops::Range;
 
-use warren_schemas::cell::LAYER_LEN;
+use warren_schemas::cell::{COVER_LEN, LAYER_LEN};
 
 use crate::counter::Counter;
 use crate::crypto::{AeadKey, Direction, LayerKind, SealError, Secret, TAG_LEN, associated_data};
@@ -21,7 +21,7 @@ use crate::message::command;
 use crate::ntor::{Seed, Suite};
 use crate::replay::ReplayWindow;
 
-/// Bytes of a layer before the inner part: all that a cover has.
+/// Bytes of a layer before the inner part.
 pub const LAYER_FRONT: usize = LAYER_LEN - TAG_LEN;
 
 /// The two keys of a hop, as a circuit handshake gives them.
@@ -111,14 +111,14 @@ impl Sealer {
         Ok(front..end)
     }
 
-    /// Puts a cover around the `len` bytes at `start` of `buf`: [`LAYER_FRONT`] bytes before them. Gives the place of the
-    /// covered layer.
+    /// Puts a cover around the `len` bytes at `start` of `buf`: [`COVER_LEN`] bytes before them. Gives the place of the
+    /// cover.
     ///
     /// # Errors
     /// As [`seal`](Self::seal); the buffer is then unchanged.
     #[inline]
     pub fn cover(&mut self, buf: &mut [u8], start: usize, len: usize) -> Result<Range<usize>, SealError> {
-        let front = start.checked_sub(LAYER_FRONT).ok_or(SealError::NoRoom)?;
+        let front = start.checked_sub(COVER_LEN).ok_or(SealError::NoRoom)?;
         let end = start.checked_add(len).ok_or(SealError::NoRoom)?;
         let layer = buf.get_mut(front..end).ok_or(SealError::NoRoom)?;
         let (low, covered) = layer.split_first_chunk_mut::<4>().ok_or(SealError::NoRoom)?;
@@ -214,7 +214,7 @@ impl Opener {
         let counter = self.window.fresh(u32::from_be_bytes(*low)).ok_or(DropReason::LayerReplay)?;
         self.key.apply_keystream(counter, covered)?;
         if covered.first() == Some(&command::RELAY) {
-            return Ok(Some((counter, LAYER_FRONT..end)));
+            return Ok(Some((counter, COVER_LEN..end)));
         }
         self.key.apply_keystream(counter, covered)?;
         Ok(None)

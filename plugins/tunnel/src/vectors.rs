@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use warren_schemas::cell::{HEADER_LEN, LAYER_LEN, MAX_DATAGRAM};
+use warren_schemas::cell::{COVER_LEN, HEADER_LEN, LAYER_LEN, MAX_DATAGRAM};
 use warren_schemas::control::CloseReason;
 use warren_schemas::{CircuitId, LinkId, PeerId, Timestamp};
 use zeroize::Zeroizing;
@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 use crate::cookie::CookieKey;
 use crate::crypto::{Direction, public_key, x25519};
 use crate::fragments::{Fragment, split};
-use crate::layer::{LAYER_FRONT, Sealer};
+use crate::layer::Sealer;
 use crate::link_keys::{LinkOpener, LinkSealer};
 use crate::message::{CookieMessage, Extend, HopMessage, Link, LinkMessage, Linked, command};
 use crate::ntor::circuit::{Create, Creating};
@@ -142,8 +142,8 @@ fn passed_on(sealer: &mut Sealer, direction: Direction, inner: &[u8]) -> Option<
     if direction == Direction::Forward {
         return layer(sealer, command::RELAY, inner);
     }
-    let mut buf = [&[0; LAYER_FRONT], inner].concat();
-    let place = sealer.cover(&mut buf, LAYER_FRONT, inner.len()).ok()?;
+    let mut buf = [&[0; COVER_LEN], inner].concat();
+    let place = sealer.cover(&mut buf, COVER_LEN, inner.len()).ok()?;
     buf.get(place).map(<[u8]>::to_vec)
 }
 

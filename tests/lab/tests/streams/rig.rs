@@ -11,6 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use warren_lab::{Conditions, Counters, Fabric, Line, Node};
+use warren_schemas::cell::{COVER_LEN, HEADER_LEN, LAYER_LEN};
 use warren_schemas::stream::Target;
 use warren_schemas::{CircuitHandle, Timestamp};
 use warren_streams::{
@@ -19,8 +20,6 @@ use warren_streams::{
 };
 
 const SECRET: [u8; 32] = [7; 32];
-/// What each layer takes, and the link's header.
-const LAYER: usize = 21;
 /// Nodes of a circuit: the originator, two relays, the exit.
 const NODES: usize = 4;
 const LAST: usize = NODES - 1;
@@ -163,16 +162,21 @@ async fn send(answer: Answer) {
     while stream.write_all(&block).await.is_ok() {}
 }
 
-/// What one end sends. Cells are as long as on a circuit of three hops: a layer less with each hop.
+/// What goes around a datagram at its sender, forward and backward: a header, and a layer for each hop or the last one's.
+const AROUND: [usize; 2] = [HEADER_LEN + (NODES - 1) * LAYER_LEN, HEADER_LEN + LAYER_LEN];
+/// What is around it on the last line.
+const AT_LAST: [usize; 2] = [HEADER_LEN + LAYER_LEN, HEADER_LEN + LAYER_LEN + (NODES - 2) * COVER_LEN];
+
+/// What one end sends. Cells are as long as on a circuit of three hops: a layer less with each hop, or a cover more.
 async fn pump(port: Arc<CircuitPort>, pair: usize, forward: bool, paths: Arc<Paths>) {
-    let (from, at, layers) = if forward { (0, 1, NODES) } else { (LAST, LAST - 1, 2) };
+    let (from, at, around) = if forward { (0, 1, AROUND[0]) } else { (LAST, LAST - 1, AROUND[1]) };
     loop {
         port.outgoing().await;
         let now = paths.now();
         let mut fabric = paths.fabric();
         port.drain(usize::MAX, |Carrier { circuit, .. }, datagram| {
             let mut bytes = datagram.to_vec();
-            bytes.resize(datagram.len() + LAYER * layers, 0);
+            bytes.resize(datagram.len() + around, 0);
             fabric.handle_datagram(now, Node(from), Node(at), Cell { pair, circuit, forward, at }, &bytes);
         });
         drop(fabric);
@@ -208,13 +212,13 @@ fn pass(
             let carrier = Carrier { worker: 0, circuit: cell.circuit };
             let (near, far) = &ports[cell.pair];
             match cell.at {
-                0 => near.deliver(carrier, CircuitEnd::Originator, &bytes[..bytes.len() - LAYER * NODES]),
-                LAST => far.deliver(carrier, CircuitEnd::LastHop, &bytes[..bytes.len() - LAYER * 2]),
+                0 => near.deliver(carrier, CircuitEnd::Originator, &bytes[..bytes.len() - AT_LAST[1]]),
+                LAST => far.deliver(carrier, CircuitEnd::LastHop, &bytes[..bytes.len() - AT_LAST[0]]),
                 relay => {
                     let (at, length) = if cell.forward {
-                        (relay + 1, bytes.len() - LAYER)
+                        (relay + 1, bytes.len() - LAYER_LEN)
                     } else {
-                        (relay - 1, bytes.len() + LAYER)
+                        (relay - 1, bytes.len() + COVER_LEN)
                     };
                     bytes.resize(length, 0);
                     fabric.handle_datagram(now, Node(relay), Node(at), Cell { at, ..cell }, &bytes);
