@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use warren_schemas::cell::{COVER_LEN, HEADER_LEN, LAYER_LEN, MAX_DATAGRAM};
+use warren_schemas::cell::{COVER_LEN, HEADER_LEN, LAYER_LEN, MAX_DATAGRAM, MAX_INNER};
 use warren_schemas::control::CloseReason;
 use warren_schemas::{CircuitId, LinkId, PeerId, Timestamp};
 use zeroize::Zeroizing;
@@ -163,6 +163,7 @@ fn layers() -> Option<String> {
             text.line(name, &passed_on(&mut sealer, direction, b"a layer of the next hop")?);
         }
     }
+    longest_cover(&mut text)?;
     for counter in LAYER_COUNTERS {
         let mut sealer = Sealer::resume(&LAYER_KEY, Suite::X25519, Direction::Backward, counter);
         text.block();
@@ -174,6 +175,21 @@ fn layers() -> Option<String> {
         text.line("layer", &layer(&mut sealer, 1, b"a datagram")?);
     }
     Some(text.0)
+}
+
+/// Around the longest layer that a last hop seals: many blocks of the key stream.
+fn longest_cover(text: &mut Text) -> Option<()> {
+    let inner: Vec<u8> = (0..MAX_INNER + LAYER_LEN).map(|at| at as u8).collect();
+    let counter = LAYER_COUNTERS[2];
+    let mut sealer = Sealer::resume(&LAYER_KEY, Suite::X25519, Direction::Backward, counter);
+    text.block();
+    text.line("key", &LAYER_KEY);
+    text.line("direction", &[Direction::Backward as u8]);
+    text.line("counter", &counter.to_be_bytes());
+    text.line("command", &[command::RELAY]);
+    text.line("inner", &inner);
+    text.line("cover", &passed_on(&mut sealer, Direction::Backward, &inner)?);
+    Some(())
 }
 
 fn link(suite: Suite) -> Option<String> {

@@ -50,24 +50,29 @@ fn received(answer: &Batch, from: std::net::SocketAddr) -> Batch {
 fn a_batch_goes_through_every_role_without_an_allocation() {
     let mut net = Net::with_relays(1, 3);
     let circuit = net.circuit(0, &[1, 2, 3]);
-    // A window grows once, after its first 64 cells.
-    net.send(0, circuit, &vec![vec![0; 1240]; 65]);
-    net.run_for(Duration::from_secs(1));
-    let now = net.now;
-    for round in 0..10 {
-        let mut batch = Batch::with_slots(64);
-        for index in 0..64 {
-            assert!(batch.fill(index, SlotKind::Outgoing, net.nodes[0].address, circuit, &[round; 1240]));
-        }
-        for hop in 0..=3 {
-            let from = net.nodes[hop].address;
-            let node = &mut net.nodes[hop];
-            let (answer, allocations) = counted(|| node.tunnel.handle_data(&mut node.env, now, batch));
-            // The first cell of a while may set a timer.
-            assert!(round == 0 || allocations == 0, "{allocations} at hop {hop} in round {round}");
-            let kind = if hop < 3 { SlotKind::Send } else { SlotKind::Deliver };
-            assert!(answer.slots().all(|slot| slot.kind == kind));
-            batch = if hop < 3 { received(&answer, from) } else { answer };
+    for way in [[0, 1, 2, 3], [3, 2, 1, 0]] {
+        let (first, last) = (way[0], way[3]);
+        let end = if first == 0 { circuit } else { net.nodes[first].delivered[0].1 };
+        // A window grows once, after its first 64 cells.
+        net.send(first, end, &vec![vec![0; 1240]; 65]);
+        net.run_for(Duration::from_secs(1));
+        let now = net.now;
+        for round in 0..10 {
+            let mut batch = Batch::with_slots(64);
+            for index in 0..64 {
+                let address = net.nodes[first].address;
+                assert!(batch.fill(index, SlotKind::Outgoing, address, end, &[round; 1240]));
+            }
+            for hop in way {
+                let from = net.nodes[hop].address;
+                let node = &mut net.nodes[hop];
+                let (answer, allocations) = counted(|| node.tunnel.handle_data(&mut node.env, now, batch));
+                // The first cell of a while may set a timer.
+                assert!(round == 0 || allocations == 0, "{allocations} at node {hop} in round {round}");
+                let kind = if hop == last { SlotKind::Deliver } else { SlotKind::Send };
+                assert!(answer.slots().all(|slot| slot.kind == kind));
+                batch = if hop == last { answer } else { received(&answer, from) };
+            }
         }
     }
 }

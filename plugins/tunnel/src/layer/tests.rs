@@ -214,13 +214,38 @@ fn counters_pass_32_bits_and_a_forgery_does_not_move_them() {
 }
 
 #[test]
+fn covers_pass_32_bits() {
+    let start = (1 << 32) - 3;
+    let mut sealer = Sealer::resume(&KEY, Suite::X25519, Direction::Backward, start);
+    let mut opener = Opener::new(&KEY, Suite::X25519, Direction::Backward);
+    opener.skip_to(start);
+    for at in 0..6u8 {
+        let mut buf = [at; COVER_LEN + 30];
+        sealer.cover(&mut buf, COVER_LEN, 30).unwrap();
+        assert_eq!(buf[..4], (start as u32).wrapping_add(u32::from(at)).to_be_bytes());
+        let again = buf;
+        let (counter, inner) = opener.uncover(&mut buf).unwrap().unwrap();
+        assert_eq!((counter, &buf[inner]), (start + u64::from(at), &[at; 30][..]));
+        assert!(opener.uncover(&mut again.clone()).is_ok(), "nothing is believed before it is confirmed");
+        opener.confirm(counter);
+        assert_eq!(opener.uncover(&mut again.clone()), Err(DropReason::LayerReplay));
+    }
+}
+
+#[test]
 fn an_exhausted_counter_seals_nothing_more() {
     let mut sealer = Sealer::resume(&KEY, Suite::X25519, Direction::Forward, u64::MAX - 1);
     let mut buf = [7; 64];
     assert!(sealer.seal(&mut buf, 20, 4, 1).is_ok());
     let before = buf;
     assert_eq!(sealer.seal(&mut buf, 20, 4, 1), Err(SealError::Exhausted));
+    assert_eq!(sealer.cover(&mut buf, 20, 4), Err(SealError::Exhausted));
     assert_eq!(buf, before);
+    let mut sealer = Sealer::resume(&KEY, Suite::X25519, Direction::Backward, u64::MAX - 1);
+    assert!(sealer.cover(&mut buf, 20, 4).is_ok());
+    let before = buf;
+    assert_eq!(sealer.cover(&mut buf, 20, 4), Err(SealError::Exhausted));
+    assert_eq!((buf, sealer.next_counter()), (before, u64::MAX));
 }
 
 proptest! {

@@ -57,7 +57,7 @@ fn the_files_are_what_this_code_makes() {
 #[test]
 fn layers_of_the_file_open() {
     let blocks = blocks("layers.txt");
-    assert_eq!(blocks.len(), 9);
+    assert_eq!(blocks.len(), 10);
     for block in blocks {
         let key = block["key"].clone().try_into().unwrap();
         let direction = if block["direction"] == [0] { Direction::Forward } else { Direction::Backward };

@@ -2,7 +2,7 @@ use std::net::SocketAddr;
 use std::ops::Range;
 use std::time::Duration;
 
-use warren_schemas::cell::{HEADER_LEN, Kind, LAYER_LEN};
+use warren_schemas::cell::{COVER_LEN, HEADER_LEN, Kind, LAYER_LEN};
 use warren_schemas::control::CloseReason;
 use warren_schemas::{CircuitId, LinkId};
 use warren_tunnel::Env;
@@ -95,6 +95,13 @@ pub(crate) fn layer(sealer: &mut Sealer, command: u8, inner: &[u8]) -> Vec<u8> {
     let mut buf = vec![0; inner.len() + LAYER_LEN];
     buf[LAYER_FRONT..LAYER_FRONT + inner.len()].copy_from_slice(inner);
     let place = sealer.seal(&mut buf, LAYER_FRONT, inner.len(), command).unwrap();
+    buf[place].to_vec()
+}
+
+/// Covers what the next hop has sent.
+pub(crate) fn cover(sealer: &mut Sealer, inside: &[u8]) -> Vec<u8> {
+    let mut buf = [&[0; COVER_LEN], inside].concat();
+    let place = sealer.cover(&mut buf, COVER_LEN, inside.len()).unwrap();
     buf[place].to_vec()
 }
 
@@ -231,6 +238,14 @@ pub(crate) fn create_for(net: &Net, node: usize) -> Vec<u8> {
     Creating::new(Suite::X25519, target(net, node), [0x77; 32]).create()
 }
 
+/// What `node` answers to a create, always the same, and the keys.
+pub(crate) fn created_by(net: &mut Net, node: usize, create: &[u8]) -> (Vec<u8>, HopKeys) {
+    let own = target(net, node);
+    let env = &mut net.nodes[node].env;
+    let mut dh = |epoch, point: &[u8; 32]| env.onion_dh(epoch, point);
+    Create::decode(create).unwrap().answer(&own, [8; 32], &[], &mut dh).unwrap()
+}
+
 /// A relay of the network whose machine is off: the attacker answers in its place and with its keys.
 pub(crate) struct Relay {
     pub(crate) node: usize,
@@ -241,12 +256,18 @@ pub(crate) struct Relay {
 impl Relay {
     /// Lets `client` ask for a circuit in `suite` that starts at `node`, and answers its LINK.
     pub(crate) fn take_over(net: &mut Net, client: usize, node: usize, suite: u8) -> Self {
+        Self::lead(net, client, &[node], suite)
+    }
+
+    /// The same for a circuit through all of `path`, which starts at the relay.
+    pub(crate) fn lead(net: &mut Net, client: usize, path: &[usize], suite: u8) -> Self {
+        let node = path[0];
         net.recording = true;
         net.kill(node);
         let address = net.nodes[node].address;
         let link = sent_to(net, address);
         assert!(link.is_empty());
-        net.create_in(client, &[node], vec![suite]);
+        net.create_in(client, path, vec![suite; path.len()]);
         Self::answer(net, client, node)
     }
 
@@ -271,9 +292,7 @@ impl Relay {
 
     /// The CREATE that the client has sent last: its circuit id and content.
     pub(crate) fn create(&mut self, net: &mut Net) -> (CircuitId, Vec<u8>) {
-        let address = net.nodes[self.node].address;
-        let heard: Vec<Heard> =
-            sent_to(net, address).into_iter().map(|datagram| self.ends.read(datagram)).collect();
+        let heard = self.hear(net);
         let messages = heard.iter().filter_map(|heard| match heard {
             Heard::Message(circuit, content) => Some((*circuit, LinkMessage::decode(content).ok()?)),
             Heard::Cell(..) => None,
@@ -286,12 +305,15 @@ impl Relay {
         creates.last().unwrap()
     }
 
+    /// What the client has sent to the relay.
+    pub(crate) fn hear(&mut self, net: &mut Net) -> Vec<Heard> {
+        let address = net.nodes[self.node].address;
+        sent_to(net, address).into_iter().map(|datagram| self.ends.read(datagram)).collect()
+    }
+
     /// The right answer to a create.
     pub(crate) fn created(&self, net: &mut Net, create: &[u8]) -> (Vec<u8>, HopKeys) {
-        let own = target(net, self.node);
-        let env = &mut net.nodes[self.node].env;
-        let mut dh = |epoch, point: &[u8; 32]| env.onion_dh(epoch, point);
-        Create::decode(create).unwrap().answer(&own, [8; 32], &[], &mut dh).unwrap()
+        created_by(net, self.node, create)
     }
 
     /// Sends a datagram to the client from the relay's address.
