@@ -93,7 +93,8 @@ fn measure(job: &Peers) -> anyhow::Result<Report> {
     let bytes = job.size * 1_000_000;
     for system in &mut systems {
         for parallel in [1, MAX_PARALLEL] {
-            system.download(parallel, bytes.min(WARM_UP), &interrupt::go_on)?;
+            let moved = system.download(parallel, bytes.min(WARM_UP), &interrupt::go_on);
+            moved.with_context(|| format!("{}, before the first run", system.name()))?;
         }
     }
     let mut runs: BTreeMap<(u8, usize), Vec<Row>> = BTreeMap::new();
@@ -103,7 +104,8 @@ fn measure(job: &Peers) -> anyhow::Result<Report> {
                 // Another one begins each time.
                 let index = (run + turn) % systems.len();
                 let system = systems.get_mut(index).context("no system")?;
-                let row = peers::measure(system.as_mut(), *parallel, bytes, &interrupt::go_on)?;
+                let row = peers::measure(system.as_mut(), *parallel, bytes, &interrupt::go_on)
+                    .with_context(|| format!("{}, run {}", system.name(), run + 1))?;
                 eprintln!("run {}: {}", run + 1, line(&row));
                 runs.entry((*parallel, index)).or_default().push(row);
             }
