@@ -24,7 +24,7 @@ use crate::queue::Queue;
 use crate::settings::MTU;
 
 /// Datagrams of one transmit (quinn's own limit, MAX_TRANSMIT_SEGMENTS).
-const SEGMENTS: usize = 10;
+pub(crate) const SEGMENTS: usize = 10;
 /// Datagrams that quinn is given at once. It has 32 buffers of so many, which are touched as they fill.
 const RECEIVED: usize = 16;
 /// Bytes of the connection ids, of originators and of last hops.

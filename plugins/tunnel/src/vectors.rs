@@ -137,11 +137,7 @@ fn layer(sealer: &mut Sealer, command: u8, inner: &[u8]) -> Option<Vec<u8>> {
     buf.get(place).map(<[u8]>::to_vec)
 }
 
-/// What comes of `inner` where a relay's layer is around it.
-fn passed_on(sealer: &mut Sealer, direction: Direction, inner: &[u8]) -> Option<Vec<u8>> {
-    if direction == Direction::Forward {
-        return layer(sealer, command::RELAY, inner);
-    }
+fn cover(sealer: &mut Sealer, inner: &[u8]) -> Option<Vec<u8>> {
     let mut buf = [&[0; COVER_LEN], inner].concat();
     let place = sealer.cover(&mut buf, COVER_LEN, inner.len()).ok()?;
     buf.get(place).map(<[u8]>::to_vec)
@@ -149,46 +145,36 @@ fn passed_on(sealer: &mut Sealer, direction: Direction, inner: &[u8]) -> Option<
 
 fn layers() -> Option<String> {
     let mut text = Text::new("section 7: single layers, key and counter given");
+    // What a last hop seals at most has many blocks of the key stream.
+    let longest: Vec<u8> = (0..MAX_INNER + LAYER_LEN).map(|at| at as u8).collect();
+    let [.., last] = LAYER_COUNTERS;
     for direction in [Direction::Forward, Direction::Backward] {
         for counter in LAYER_COUNTERS {
-            let mut sealer = Sealer::resume(&LAYER_KEY, Suite::X25519, direction, counter);
-            text.block();
-            text.line("key", &LAYER_KEY);
-            text.line("direction", &[direction as u8]);
-            text.line("counter", &counter.to_be_bytes());
-            text.line("command", &[0]);
-            text.line("inner", b"a layer of the next hop");
-            // Nobody seals command 0 towards the originator: relays cover what they pass on.
-            let name = if direction == Direction::Forward { "layer" } else { "cover" };
-            text.line(name, &passed_on(&mut sealer, direction, b"a layer of the next hop")?);
+            single(&mut text, direction, counter, command::RELAY, b"a layer of the next hop")?;
         }
     }
-    longest_cover(&mut text)?;
+    single(&mut text, Direction::Backward, last, command::RELAY, &longest)?;
     for counter in LAYER_COUNTERS {
-        let mut sealer = Sealer::resume(&LAYER_KEY, Suite::X25519, Direction::Backward, counter);
-        text.block();
-        text.line("key", &LAYER_KEY);
-        text.line("direction", &[Direction::Backward as u8]);
-        text.line("counter", &counter.to_be_bytes());
-        text.line("command", &[1]);
-        text.line("inner", b"a datagram");
-        text.line("layer", &layer(&mut sealer, 1, b"a datagram")?);
+        single(&mut text, Direction::Backward, counter, command::DATA, b"a datagram")?;
     }
     Some(text.0)
 }
 
-/// Around the longest layer that a last hop seals: many blocks of the key stream.
-fn longest_cover(text: &mut Text) -> Option<()> {
-    let inner: Vec<u8> = (0..MAX_INNER + LAYER_LEN).map(|at| at as u8).collect();
-    let counter = LAYER_COUNTERS[2];
-    let mut sealer = Sealer::resume(&LAYER_KEY, Suite::X25519, Direction::Backward, counter);
+/// One hop's part of a cell. Nobody seals RELAY towards the originator: relays cover what they pass on.
+fn single(text: &mut Text, direction: Direction, counter: u64, command: u8, inner: &[u8]) -> Option<()> {
+    let mut sealer = Sealer::resume(&LAYER_KEY, Suite::X25519, direction, counter);
+    let (name, part) = if (direction, command) == (Direction::Backward, command::RELAY) {
+        ("cover", cover(&mut sealer, inner)?)
+    } else {
+        ("layer", layer(&mut sealer, command, inner)?)
+    };
     text.block();
     text.line("key", &LAYER_KEY);
-    text.line("direction", &[Direction::Backward as u8]);
+    text.line("direction", &[direction as u8]);
     text.line("counter", &counter.to_be_bytes());
-    text.line("command", &[command::RELAY]);
-    text.line("inner", &inner);
-    text.line("cover", &passed_on(&mut sealer, Direction::Backward, &inner)?);
+    text.line("command", &[command]);
+    text.line("inner", inner);
+    text.line(name, &part);
     Some(())
 }
 

@@ -17,8 +17,9 @@
 //!   shrinks halves that.
 //!
 //! What was acknowledged lets as much go at once, and as the window may double twice as much, but never more than the
-//! first window holds, which RFC 9002 (7.7) allows for a burst. quinn paces what is beyond that: 1.25 windows a round trip, ten
-//! datagrams at a time. With its pacing alone a connection of 2 MB/s has a turn for each eight datagrams, at both ends.
+//! first window holds: the bound of RFC 9002 (7.7) for a burst, though its first window is 10 datagrams and ours more. quinn paces
+//! what is beyond that: 1.25 windows a round trip, ten datagrams at a time. With its pacing alone a last hop with 64 connections of
+//! 2 MB/s sent eight in a turn.
 //!
 //! What was measured is in docs/benchmarks.md; `tests/lab` holds it to that on virtual time.
 
@@ -28,6 +29,8 @@ use std::time::{Duration, Instant};
 
 use quinn::congestion::{Controller, ControllerFactory, ControllerMetrics};
 use quinn_proto::RttEstimator;
+
+use crate::socket::SEGMENTS;
 
 /// Waiting that tells of a queue which is ours to end, and at how many bytes a second; see [`Steady::patience`].
 /// About what CoDel in a relay's queue lets pass (20 ms).
@@ -52,8 +55,6 @@ const PACE: Duration = Duration::from_millis(100);
 const PACES: (f64, f64) = (0.125, 2.0);
 /// The least window, in datagrams.
 const LEAST: u64 = 4;
-/// Datagrams that quinn makes, at most, before it says that they are sent.
-const BATCH: u64 = 10;
 /// A window of which quinn paces nothing: it does not above 4 GB.
 const UNPACED: u64 = u64::MAX / 2;
 
@@ -189,7 +190,8 @@ impl Steady {
 
     /// Whether the next datagrams may go at once.
     fn is_burst(&self) -> bool {
-        let batch = BATCH * self.mtu;
+        // quinn makes so many before it says that they are sent.
+        let batch = SEGMENTS as u64 * self.mtu;
         self.burst >= batch && self.in_flight + batch <= self.window as u64
     }
 
@@ -425,8 +427,8 @@ mod tests {
         assert_eq!(steady.window(), UNPACED);
         let mut sent = 0;
         while steady.window() == UNPACED {
-            steady.on_sent(now, BATCH * MTU, 0);
-            sent += BATCH;
+            steady.on_sent(now, SEGMENTS as u64 * MTU, 0);
+            sent += SEGMENTS;
         }
         assert_eq!((sent, steady.window()), (2000, 2000 * MTU));
         // Nothing more is on its way than the window allows.

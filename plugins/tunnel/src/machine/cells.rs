@@ -75,9 +75,8 @@ impl Tunnel {
         let Some(Circuit::Origin(origin)) = self.circuits.get_mut(&handle) else {
             return Err(DropReason::UnknownCircuit);
         };
-        let count = origin.hops.len();
         let mut covers = [0; MAX_HOPS];
-        for index in 0..count {
+        for index in 0..origin.hops.len() {
             let bytes = region.get_mut(place.clone()).ok_or(DropReason::NoRoom)?;
             let (outer, rest) = origin.hops.split_at_mut(index);
             let ([(_, opener), further @ ..], Some(cover)) = (rest, covers.get_mut(index)) else { break };
