@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncRead, AsyncWriteExt, BufReader};
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 use warren_exit::{Exit, ExitCircuit, Outbound, UdpFlow};
 use warren_ports::{Association, DialError};
@@ -88,22 +88,27 @@ async fn carry(answer: Answer, mut outbound: Outbound, bound: SocketAddr) {
     }
 }
 
-/// From the target into the circuit. What was read is what QUIC keeps until it is acknowledged: it is not copied,
-/// but for little, which would keep a whole block.
+/// From the target into the circuit, when it is the stream's turn: until then what the target sent waits in its socket.
+/// What was read is what QUIC keeps until it is acknowledged: it is not copied, but for little, which would keep a
+/// whole block.
 async fn inward(mut from: ReadHalf<'_>, mut to: Writing<'_>) -> io::Result<()> {
     let mut block = BytesMut::new();
-    loop {
+    // The end waits for no turn.
+    while from.peek(&mut [0]).await? > 0 {
+        let turn = to.turn().await;
         if block.capacity() < LEAST_READ {
             block = BytesMut::with_capacity(COPY_BUFFER);
         }
-        let read = match from.read_buf(&mut block).await? {
-            0 => return to.finish(),
-            little @ ..LEAST_READ => Bytes::copy_from_slice(block.get(..little).unwrap_or_default()),
-            _ => block.split().freeze(),
+        let read = match from.try_read_buf(&mut block) {
+            Ok(little @ ..LEAST_READ) => Bytes::copy_from_slice(block.get(..little).unwrap_or_default()),
+            Ok(_) => block.split().freeze(),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+            Err(error) => return Err(error),
         };
         block.clear();
-        to.write(read).await?;
+        turn.write(read).await?;
     }
+    to.finish()
 }
 
 /// From the circuit to the target.

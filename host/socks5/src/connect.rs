@@ -1,10 +1,15 @@
 //! A client that asked for a TCP connection, and the copying once it has one.
 
+use std::cell::Cell;
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use warren_ports::{BoxStream, DialError};
 
@@ -63,5 +68,98 @@ pub(crate) async fn refuse(mut stream: TcpStream, code: Reply) {
 /// # Errors
 /// The first of either side.
 pub async fn splice(mut client: TcpStream, mut stream: BoxStream) -> io::Result<(u64, u64)> {
-    tokio::io::copy_bidirectional_with_sizes(&mut client, &mut stream, COPY_BUFFER, COPY_BUFFER).await
+    let (mut up, mut down) = (Way::default(), Way::default());
+    poll_fn(|context| {
+        let up = up.poll(context, &mut client, &mut stream)?;
+        let down = down.poll(context, &mut stream, &mut client)?;
+        match (up, down) {
+            (Poll::Ready(up), Poll::Ready(down)) => Poll::Ready(Ok((up, down))),
+            _ => Poll::Pending,
+        }
+    })
+    .await
+}
+
+thread_local! {
+    /// What is being copied on this thread. One for all connections: a buffer each would be more than the processor's
+    /// cache holds.
+    static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// One direction.
+#[derive(Default)]
+struct Way {
+    /// What was read and could not be written yet.
+    rest: BytesMut,
+    copied: u64,
+    ended: bool,
+    closed: bool,
+}
+
+impl Way {
+    /// Ready with the bytes copied, when `to` has taken all of them and the end.
+    fn poll(
+        &mut self,
+        context: &mut Context<'_>,
+        from: &mut (impl AsyncRead + Unpin),
+        to: &mut (impl AsyncWrite + Unpin),
+    ) -> Poll<io::Result<u64>> {
+        let (mut from, mut to) = (Pin::new(from), Pin::new(to));
+        while !self.rest.is_empty() {
+            let written = ready!(poll_some(context, to.as_mut(), &self.rest))?;
+            self.rest.advance(written);
+            self.copied += written as u64;
+        }
+        while !self.ended {
+            let mut buffer = BUFFER.take();
+            buffer.resize(COPY_BUFFER, 0);
+            let step = self.step(context, from.as_mut(), to.as_mut(), &mut buffer);
+            BUFFER.set(buffer);
+            ready!(step)?;
+        }
+        if !self.closed {
+            ready!(to.poll_shutdown(context))?;
+            self.closed = true;
+        }
+        Poll::Ready(Ok(self.copied))
+    }
+
+    /// Reads once and writes that; what cannot be written now is kept.
+    fn step(
+        &mut self,
+        context: &mut Context<'_>,
+        from: Pin<&mut impl AsyncRead>,
+        mut to: Pin<&mut impl AsyncWrite>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<()>> {
+        let mut buffer = ReadBuf::new(buffer);
+        ready!(from.poll_read(context, &mut buffer))?;
+        let mut left = buffer.filled();
+        self.ended = left.is_empty();
+        while !left.is_empty() {
+            match poll_some(context, to.as_mut(), left) {
+                Poll::Ready(written) => {
+                    let written = written?;
+                    left = left.get(written..).unwrap_or_default();
+                    self.copied += written as u64;
+                }
+                Poll::Pending => {
+                    self.rest = BytesMut::from(left);
+                    return Poll::Pending;
+                }
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+fn poll_some(
+    context: &mut Context<'_>,
+    to: Pin<&mut impl AsyncWrite>,
+    bytes: &[u8],
+) -> Poll<io::Result<usize>> {
+    match ready!(to.poll_write(context, bytes))? {
+        0 => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+        written => Poll::Ready(Ok(written)),
+    }
 }

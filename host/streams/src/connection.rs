@@ -14,6 +14,7 @@ use warren_schemas::CircuitHandle;
 use warren_schemas::stream::{Outcome, StreamReply, StreamRequest, Target};
 
 use crate::association::{Routes, TunnelAssociation};
+use crate::fair::FairQueue;
 use crate::port::{ClientEnd, Registration};
 use crate::server::Admission;
 use crate::socket::{ClientSocket, address_of, carrier_of};
@@ -38,6 +39,8 @@ pub(crate) struct Shared {
     pub(crate) routes: Arc<Routes>,
     /// Streams and associations that live.
     pub(crate) open: AtomicUsize,
+    /// Last hop: whose turn it is to send.
+    pub(crate) queue: FairQueue,
     place: Place,
     task: OnceLock<AbortHandle>,
     loss: Arc<Loss>,
@@ -70,6 +73,7 @@ impl Shared {
             quic,
             routes,
             open: AtomicUsize::new(0),
+            queue: FairQueue::default(),
             place,
             task: OnceLock::new(),
             loss: Arc::default(),

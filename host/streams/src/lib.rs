@@ -34,6 +34,7 @@ mod connection;
 mod datagram;
 mod drivers;
 mod endpoint;
+mod fair;
 mod message;
 mod port;
 mod queue;
@@ -54,7 +55,7 @@ pub use port::{CircuitPort, Counters};
 pub use server::{Answer, Asked, Incoming, ServerConnection};
 pub use settings::Settings;
 pub use tls::public_key;
-pub use tunnel_stream::{TunnelStream, Writing};
+pub use tunnel_stream::{TunnelStream, Turn, Writing};
 use warren_schemas::CircuitHandle;
 pub use warren_schemas::control::CircuitEnd;
 

@@ -1,8 +1,18 @@
 //! A bounded queue of datagrams in one buffer: nothing is allocated for a datagram.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 
 use crate::Carrier;
+
+/// Buffers that are kept for the next queue.
+const SPARES: usize = 4;
+
+thread_local! {
+    /// Buffers of queues that were emptied on this thread, for the next that are filled: with many queues a
+    /// buffer each would be more than the processor's cache holds.
+    static SPARE: Cell<Vec<Vec<u8>>> = const { Cell::new(Vec::new()) };
+}
 
 /// Datagrams, first in first out, each with the circuit it belongs to. When it holds its limit
 /// of bytes, `push` refuses.
@@ -33,6 +43,11 @@ impl Queue {
     pub(crate) fn push(&mut self, carrier: Carrier, datagram: &[u8]) -> bool {
         if datagram.len() > self.room() {
             return false;
+        }
+        if self.bytes.capacity() == 0 {
+            let mut spare = SPARE.take();
+            self.bytes = spare.pop().unwrap_or_default();
+            SPARE.set(spare);
         }
         if self.head > self.limit / 2 {
             self.bytes.drain(..self.head);
@@ -77,6 +92,11 @@ impl Queue {
         if self.entries.is_empty() {
             self.bytes.clear();
             self.head = 0;
+            let mut spare = SPARE.take();
+            if spare.len() < SPARES {
+                spare.push(std::mem::take(&mut self.bytes));
+            }
+            SPARE.set(spare);
         }
         answer
     }

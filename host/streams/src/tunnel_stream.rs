@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::slice;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
@@ -12,7 +13,10 @@ use quinn::{RecvStream, SendStream, VarInt};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::connection::Shared;
+use crate::fair::{FairQueue, Flow, Place};
 
+/// Bytes that QUIC is given at once: it makes room for others when all of such a piece were acknowledged.
+const PIECE: usize = 16 * 1024;
 /// Application error code of a stream that was dropped before its end.
 const RESET: VarInt = VarInt::from_u32(1);
 
@@ -41,8 +45,8 @@ impl TunnelStream {
 
     /// Its two directions, to be used at the same time.
     pub fn halves(&mut self) -> (impl AsyncRead + Unpin + '_, Writing<'_>) {
-        let Self { send, recv, finished, .. } = self;
-        (recv, Writing { send, finished })
+        let Self { send, recv, finished, shared, .. } = self;
+        (recv, Writing { send, finished, flow: Flow::new(), queue: &shared.queue })
     }
 
     /// What its datagrams are marked with; none past the 2^32nd stream of a connection.
@@ -89,15 +93,17 @@ impl AsyncWrite for TunnelStream {
 pub struct Writing<'a> {
     send: &'a mut SendStream,
     finished: &'a mut bool,
+    flow: Flow,
+    queue: &'a FairQueue,
 }
 
 impl Writing<'_> {
-    /// Writes `bytes`, without a copy.
-    ///
-    /// # Errors
-    /// When the stream or its connection is over.
-    pub async fn write(&mut self, bytes: Bytes) -> io::Result<()> {
-        Ok(self.send.write_chunk(bytes).await?)
+    /// Waits until it is this stream's turn among those of its connection. Called when there is something to write.
+    pub async fn turn(&mut self) -> Turn<'_> {
+        let place = self.flow.turn(self.queue).await;
+        // Fails only when the stream is over.
+        drop(self.send.set_priority(place.priority));
+        Turn { send: self.send, flow: &mut self.flow, place }
     }
 
     /// Sends a FIN.
@@ -107,6 +113,37 @@ impl Writing<'_> {
     pub fn finish(&mut self) -> io::Result<()> {
         *self.finished = true;
         Ok(self.send.finish()?)
+    }
+}
+
+/// A stream's turn to write. Others wait until it has written or is dropped.
+#[derive(Debug)]
+pub struct Turn<'a> {
+    send: &'a mut SendStream,
+    flow: &'a mut Flow,
+    place: Place,
+}
+
+impl Turn<'_> {
+    /// Writes `bytes`, without a copy.
+    ///
+    /// # Errors
+    /// When the stream or its connection is over.
+    pub async fn write(mut self, mut bytes: Bytes) -> io::Result<()> {
+        self.flow.add(bytes.len());
+        while !bytes.is_empty() {
+            let mut piece = bytes.split_to(bytes.len().min(PIECE));
+            while !piece.is_empty() {
+                // Can be dropped while it is pending: it has written nothing then.
+                let written = self.place.run(self.send.write_chunks(slice::from_mut(&mut piece))).await;
+                written.transpose()?;
+                if !piece.is_empty() {
+                    self.place.again().await;
+                }
+            }
+        }
+        self.flow.wrote();
+        Ok(())
     }
 }
 

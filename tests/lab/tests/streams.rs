@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
+#[path = "streams/sharing.rs"]
+mod sharing;
 #[path = "streams/trial.rs"]
 mod trial;
 

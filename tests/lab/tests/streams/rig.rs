@@ -3,11 +3,13 @@
 //! What is between the two ends of a circuit's QUIC takes no time of its own: what remains are the lines, and what
 //! `host/streams` makes of them. Time is tokio's, paused: it jumps to the next timer when nobody has anything to do.
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use bytes::Bytes;
+use tokio::io::AsyncReadExt;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use warren_lab::{Conditions, Counters, Fabric, Line, Node};
@@ -19,6 +21,9 @@ use warren_streams::{
     endpoint, public_key,
 };
 
+/// The port of a target that sends without end; of others, the port is how many kilobytes.
+pub(crate) const ENDLESS: u16 = 0;
+pub(crate) const KB: usize = 1000;
 const SECRET: [u8; 32] = [7; 32];
 /// Nodes of a circuit: the originator, two relays, the exit.
 const NODES: usize = 4;
@@ -123,13 +128,20 @@ pub(crate) struct Download {
 
 impl Download {
     pub(crate) fn start(connection: Connection) -> Self {
+        Self::with_pause(connection, Duration::ZERO)
+    }
+
+    /// One that takes at most 64 KiB, and then nothing for as long as `pause`.
+    pub(crate) fn with_pause(connection: Connection, pause: Duration) -> Self {
         let got = Arc::new(AtomicU64::new(0));
         let count = Arc::clone(&got);
         let task = tokio::spawn(async move {
-            let target = Target::from("192.0.2.1:80".parse::<std::net::SocketAddr>().unwrap());
-            let mut stream = connection.open(&target).await.unwrap();
+            let mut stream = connection.open(&target(ENDLESS)).await.unwrap();
             let mut buffer = vec![0; 1 << 16];
             loop {
+                if !pause.is_zero() {
+                    tokio::time::sleep(pause).await;
+                }
                 let length = stream.read(&mut buffer).await.unwrap();
                 count.fetch_add(length as u64, Ordering::Relaxed);
             }
@@ -148,18 +160,34 @@ impl Drop for Download {
     }
 }
 
+/// A target that sends so many kilobytes, or [`ENDLESS`]ly.
+pub(crate) fn target(port: u16) -> Target {
+    Target::from(SocketAddr::from(([192, 0, 2, 1], port)))
+}
+
 async fn serve(server: ServerConnection) {
     while let Some(asked) = server.next().await {
-        let Asked::Connect { answer, .. } = asked else { continue };
-        tokio::spawn(send(answer));
+        let Asked::Connect { answer, target } = asked else { continue };
+        let bytes = if target.port == ENDLESS { usize::MAX } else { usize::from(target.port) * KB };
+        tokio::spawn(send(answer, bytes));
     }
 }
 
-async fn send(answer: Answer) {
+/// As an exit sends what its target does.
+async fn send(answer: Answer, mut left: usize) {
     let mut stream = answer.accept("198.51.100.1:1".parse().unwrap()).await.unwrap();
-    let block = vec![7; 1 << 16];
-    // Until the originator has enough.
-    while stream.write_all(&block).await.is_ok() {}
+    let (_, mut to) = stream.halves();
+    let block = Bytes::from(vec![7; 1 << 16]);
+    while left > 0 {
+        let length = left.min(block.len());
+        left -= length;
+        let turn = to.turn().await;
+        if turn.write(block.slice(..length)).await.is_err() {
+            // The originator has enough.
+            return;
+        }
+    }
+    to.finish().unwrap();
 }
 
 /// What goes around a datagram at its sender, forward and backward: a header, and a layer for each hop or the last one's.

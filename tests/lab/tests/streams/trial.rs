@@ -1,6 +1,6 @@
 //! One trial: downloads over a bottleneck.
 
-mod rig;
+pub(crate) mod rig;
 
 use std::time::Duration;
 
