@@ -155,6 +155,8 @@ impl Place {
         let waker = Waker::from(Arc::clone(&told));
         let write = poll_fn(|context| {
             told.tell(context);
+            // What it is woken for from now on is news.
+            told.room.store(false, Ordering::Release);
             write.as_mut().poll(&mut Context::from_waker(&waker))
         });
         let written = timeout(PATIENCE, write).await.ok();
