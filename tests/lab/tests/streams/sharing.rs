@@ -3,13 +3,15 @@
 use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use warren_streams::{Connection, Settings};
 
 use super::trial::rig::{Download, KB, Rig, access, target};
 
 /// The line of [`on_a_line`]: 10 Mbit/s over 100 ms, with a queue for as long.
 const BYTES_PER_SECOND: f64 = 1.25e6;
+/// A page that takes longer does not come.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Runs `work` with a connection of `settings` on that line, on virtual time.
 fn on_a_line<T>(settings: Settings, work: impl AsyncFnOnce(Connection) -> T) -> T {
@@ -36,7 +38,7 @@ async fn page(connection: &Connection, kilobytes: u16) -> Duration {
     let asked = Instant::now();
     let mut stream = connection.open(&target(kilobytes)).await.unwrap();
     let mut page = Vec::new();
-    stream.read_to_end(&mut page).await.unwrap();
+    timeout(PATIENCE, stream.read_to_end(&mut page)).await.unwrap().unwrap();
     assert_eq!(page.len(), usize::from(kilobytes) * KB);
     asked.elapsed()
 }
@@ -68,7 +70,7 @@ fn downloads_of_one_connection_get_as_much_each() {
     });
     let (least, most) =
         shares.iter().fold((1.0_f64, 0.0_f64), |(a, b), share| (a.min(*share), b.max(*share)));
-    assert!(shares.iter().sum::<f64>() > 0.7 && least > 0.6 * most, "{shares:?}");
+    assert!(shares.iter().sum::<f64>() > 0.7 && least > 0.8 * most, "{shares:?}");
 }
 
 #[test]
