@@ -6,7 +6,7 @@
 //!
 //! What was written is sent about in the order of the turns: with each its stream's priority becomes one less than that of the
 //! turn before. (By itself QUIC takes a datagram of each stream, round after round. An originator with a thousand streams then
-//! wakes a reader and writes to a client for each datagram, instead of once for some fifty.)
+//! wakes a reader and writes to a client for each datagram, instead of once for some thirty.)
 //!
 //! A stream that has little to say stands in no line and is sent before all others. That is each at its beginning, and
 //! again as its target is silent: a page comes at once, however many downloads it shares a circuit with.
