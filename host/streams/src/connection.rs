@@ -1,6 +1,7 @@
 //! A connection, as both sides hold it, and the originator's side of it.
 
 use std::io;
+use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
@@ -19,6 +20,7 @@ use crate::port::{ClientEnd, Registration};
 use crate::server::Admission;
 use crate::socket::{ClientSocket, address_of, carrier_of};
 use crate::tunnel_stream::TunnelStream;
+use crate::windows::{self, Purse, Share};
 use crate::{Carrier, lock, message};
 
 /// Application error codes with which connections are closed.
@@ -39,7 +41,7 @@ pub(crate) struct Shared {
     pub(crate) routes: Arc<Routes>,
     /// Streams and associations that live.
     pub(crate) open: AtomicUsize,
-    /// Last hop: whose turn it is to send.
+    /// Whose turn it is to write.
     pub(crate) queue: FairQueue,
     place: Place,
     task: OnceLock<AbortHandle>,
@@ -127,8 +129,15 @@ pub struct Connection {
 }
 
 impl Connection {
-    pub(crate) fn new(shared: Arc<Shared>, end: Arc<ClientEnd>, reply_timeout: Duration) -> Self {
-        shared.run(carry_datagrams(shared.quic.clone(), shared.routes.clone(), end));
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        end: Arc<ClientEnd>,
+        send_window: u64,
+        reply_timeout: Duration,
+    ) -> Self {
+        let share = Purse::of_one(send_window);
+        let work = attend(shared.quic.clone(), shared.routes.clone(), shared.queue.clone(), share, end);
+        shared.run(work);
         Self { shared, reply_timeout }
     }
 
@@ -234,13 +243,24 @@ impl Connection {
 }
 
 /// The originator's task: hands out datagrams until the connection or its circuit is gone.
-async fn carry_datagrams(quic: quinn::Connection, routes: Arc<Routes>, end: Arc<ClientEnd>) {
+async fn attend(
+    quic: quinn::Connection,
+    routes: Arc<Routes>,
+    queue: FairQueue,
+    share: Share,
+    end: Arc<ClientEnd>,
+) {
+    let mut turns = pin!(queue.watch());
+    let mut windows = pin!(windows::follow(quic.clone(), share));
     loop {
         tokio::select! {
             datagram = quic.read_datagram() => match datagram {
                 Ok(datagram) => routes.handle_datagram(datagram),
                 Err(_) => break,
             },
+            // Neither ends.
+            () = &mut turns => {}
+            () = &mut windows => {}
             () = end.lost() => {
                 quic.close(CIRCUIT_LOST, b"");
                 break;

@@ -123,7 +123,8 @@ impl Endpoint {
         };
         let routes = Routes::new(self.hub.clone(), self.settings.associations);
         let shared = Shared::new(quic, routes, Place::Originator { registration, endpoint });
-        Ok(Connection::new(shared, end, self.settings.reply_timeout))
+        let Settings { originator_send_window, reply_timeout, .. } = *self.settings;
+        Ok(Connection::new(shared, end, originator_send_window, reply_timeout))
     }
 
     fn client_endpoint(&self, registration: &Registration) -> Result<quinn::Endpoint, Error> {

@@ -13,6 +13,7 @@ use warren_schemas::stream::{Outcome, StreamReply, StreamRequest, Target};
 
 use crate::association::{Routes, TunnelAssociation};
 use crate::connection::{CIRCUIT_LOST, Loss, Place, Shared};
+use crate::fair::FairQueue;
 use crate::port::{Hub, count};
 use crate::settings::Settings;
 use crate::tunnel_stream::TunnelStream;
@@ -107,7 +108,8 @@ impl Incoming {
         hub.register_server(&shared);
         let (asked, receiver) = mpsc::channel(PENDING);
         let desk = Desk { shared: Arc::downgrade(&shared), hub, settings, asked };
-        shared.run(desk.serve(shared.quic.clone(), shared.routes.clone(), shared.loss(), share));
+        let queue = shared.queue.clone();
+        shared.run(desk.serve(shared.quic.clone(), shared.routes.clone(), queue, shared.loss(), share));
         Ok(ServerConnection { shared, asked: tokio::sync::Mutex::new(receiver) })
     }
 }
@@ -197,8 +199,16 @@ struct Desk {
 
 impl Desk {
     /// Reads requests and hands out datagrams, until the connection is gone.
-    async fn serve(self, quic: quinn::Connection, routes: Arc<Routes>, loss: Arc<Loss>, share: Share) {
+    async fn serve(
+        self,
+        quic: quinn::Connection,
+        routes: Arc<Routes>,
+        queue: FairQueue,
+        loss: Arc<Loss>,
+        share: Share,
+    ) {
         let mut reading = JoinSet::new();
+        let mut turns = pin!(queue.watch());
         let mut windows = pin!(windows::follow(quic.clone(), share));
         let mut lost = pin!(loss.unrepaired(&quic, self.settings.migration_grace));
         loop {
@@ -213,8 +223,9 @@ impl Desk {
                     Ok(datagram) => routes.handle_datagram(datagram),
                     Err(_) => break,
                 },
-                // Never ends.
+                // Neither ends.
                 () = &mut windows => {}
+                () = &mut turns => {}
                 () = &mut lost => {
                     quic.close(CIRCUIT_LOST, b"");
                     break;

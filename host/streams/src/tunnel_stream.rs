@@ -1,8 +1,9 @@
 //! A stream inside a circuit, as bytes both ways.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::slice;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,10 +14,12 @@ use quinn::{RecvStream, SendStream, VarInt};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::connection::Shared;
-use crate::fair::{FairQueue, Flow, Place};
+use crate::fair::Flow;
 
 /// Bytes that QUIC is given at once: it makes room for others when all of such a piece were acknowledged.
 const PIECE: usize = 16 * 1024;
+/// The most bytes of a turn in [`AsyncWrite`].
+const TURN: usize = 64 * 1024;
 /// Application error code of a stream that was dropped before its end.
 const RESET: VarInt = VarInt::from_u32(1);
 
@@ -26,6 +29,7 @@ const RESET: VarInt = VarInt::from_u32(1);
 pub struct TunnelStream {
     send: SendStream,
     recv: RecvStream,
+    flow: Flow,
     finished: bool,
     pub(crate) bound: Option<SocketAddr>,
     pub(crate) shared: Arc<Shared>,
@@ -34,7 +38,8 @@ pub struct TunnelStream {
 impl TunnelStream {
     pub(crate) fn new(shared: Arc<Shared>, (send, recv): (SendStream, RecvStream)) -> Self {
         shared.open.fetch_add(1, Ordering::Relaxed);
-        Self { send, recv, finished: false, bound: None, shared }
+        let flow = Flow::new(shared.queue.clone());
+        Self { send, recv, flow, finished: false, bound: None, shared }
     }
 
     /// The address from which the exit connected, when it said so.
@@ -45,8 +50,8 @@ impl TunnelStream {
 
     /// Its two directions, to be used at the same time.
     pub fn halves(&mut self) -> (impl AsyncRead + Unpin + '_, Writing<'_>) {
-        let Self { send, recv, finished, shared, .. } = self;
-        (recv, Writing { send, finished, flow: Flow::new(), queue: &shared.queue })
+        let Self { send, recv, flow, finished, .. } = self;
+        (recv, Writing { send, flow, finished })
     }
 
     /// What its datagrams are marked with; none past the 2^32nd stream of a connection.
@@ -65,13 +70,22 @@ impl AsyncRead for TunnelStream {
     }
 }
 
+/// Each write is a turn among the streams of the connection.
 impl AsyncWrite for TunnelStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        AsyncWrite::poll_write(Pin::new(&mut self.send), context, bytes)
+        let Self { send, flow, .. } = &mut *self;
+        let bytes = bytes.get(..TURN).unwrap_or(bytes);
+        let written = ready!(flow.poll(context, |context, priority| {
+            begin(send, priority);
+            AsyncWrite::poll_write(Pin::new(&mut *send), context, bytes)
+        }));
+        flow.add(*written.as_ref().unwrap_or(&0));
+        flow.finish();
+        Poll::Ready(written)
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -83,8 +97,17 @@ impl AsyncWrite for TunnelStream {
             return Poll::Ready(Ok(()));
         }
         self.finished = true;
+        self.flow.give_up();
         ready!(AsyncWrite::poll_shutdown(Pin::new(&mut self.send), context))?;
         Poll::Ready(Ok(()))
+    }
+}
+
+/// A turn of `send` begins when `priority` is a new one.
+fn begin(send: &SendStream, priority: Option<i32>) {
+    if let Some(priority) = priority {
+        // Fails only when the stream is over.
+        drop(send.set_priority(priority));
     }
 }
 
@@ -92,18 +115,15 @@ impl AsyncWrite for TunnelStream {
 #[derive(Debug)]
 pub struct Writing<'a> {
     send: &'a mut SendStream,
+    flow: &'a mut Flow,
     finished: &'a mut bool,
-    flow: Flow,
-    queue: &'a FairQueue,
 }
 
 impl Writing<'_> {
     /// Waits until it is this stream's turn among those of its connection. Called when there is something to write.
     pub async fn turn(&mut self) -> Turn<'_> {
-        let place = self.flow.turn(self.queue).await;
-        // Fails only when the stream is over.
-        drop(self.send.set_priority(place.priority));
-        Turn { send: self.send, flow: &mut self.flow, place }
+        poll_fn(|context| self.flow.poll_turn(context)).await;
+        Turn { send: self.send, flow: self.flow }
     }
 
     /// Sends a FIN.
@@ -116,12 +136,11 @@ impl Writing<'_> {
     }
 }
 
-/// A stream's turn to write. Others wait until it has written or is dropped.
+/// A stream's turn to write. Others wait until it has written or is dropped, or has brought nothing for a while.
 #[derive(Debug)]
 pub struct Turn<'a> {
     send: &'a mut SendStream,
     flow: &'a mut Flow,
-    place: Place,
 }
 
 impl Turn<'_> {
@@ -129,21 +148,30 @@ impl Turn<'_> {
     ///
     /// # Errors
     /// When the stream or its connection is over.
-    pub async fn write(mut self, mut bytes: Bytes) -> io::Result<()> {
+    pub async fn write(self, mut bytes: Bytes) -> io::Result<()> {
         self.flow.add(bytes.len());
         while !bytes.is_empty() {
             let mut piece = bytes.split_to(bytes.len().min(PIECE));
             while !piece.is_empty() {
-                // Can be dropped while it is pending: it has written nothing then.
-                let written = self.place.run(self.send.write_chunks(slice::from_mut(&mut piece))).await;
-                written.transpose()?;
-                if !piece.is_empty() {
-                    self.place.again().await;
-                }
+                let written = poll_fn(|context| {
+                    self.flow.poll(context, |context, priority| {
+                        begin(self.send, priority);
+                        // Dropped while it is pending: it has written nothing then.
+                        pin!(self.send.write_chunks(slice::from_mut(&mut piece))).poll(context)
+                    })
+                });
+                written.await?;
+                self.flow.let_pass();
             }
         }
-        self.flow.wrote();
+        self.flow.finish();
         Ok(())
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.flow.give_up();
     }
 }
 

@@ -31,6 +31,11 @@ impl Purse {
         Arc::new(Self(AtomicU64::new(total.saturating_sub(LEAST * connections as u64))))
     }
 
+    /// What a connection has that shares with none: at most `most`.
+    pub(crate) fn of_one(most: u64) -> Share {
+        Self::new(most.max(LEAST), 1).open(most)
+    }
+
     /// A connection's share of it, nothing yet.
     pub(crate) fn open(self: &Arc<Self>, most: u64) -> Share {
         Share { purse: Arc::clone(self), held: 0, most }

@@ -23,6 +23,9 @@ use warren_streams::{
 
 /// The port of a target that sends without end; of others, the port is how many kilobytes.
 pub(crate) const ENDLESS: u16 = 0;
+/// The first port of targets that take what comes, and how many there are.
+pub(crate) const SINK: u16 = 60_000;
+const SINKS: usize = 16;
 pub(crate) const KB: usize = 1000;
 const SECRET: [u8; 32] = [7; 32];
 /// Nodes of a circuit: the originator, two relays, the exit.
@@ -60,7 +63,11 @@ impl Paths {
 pub(crate) struct Rig {
     pairs: Vec<(Endpoint, Arc<Endpoint>)>,
     paths: Arc<Paths>,
+    /// What each sink took, of all connections.
+    pub(crate) taken: Taken,
 }
+
+type Taken = Arc<[AtomicU64; SINKS]>;
 
 /// The lines of a circuit's nodes: the originator's is a bottleneck, loses, and has its part of the distance.
 pub(crate) fn access(bits_per_second: u64, queue_bytes: u64, round_trip: Duration, loss: f64) -> Vec<Line> {
@@ -94,16 +101,16 @@ impl Rig {
             ports.push((near, far));
         }
         tokio::spawn(carry(ports, Arc::clone(&paths)));
-        Self { pairs, paths }
+        Self { pairs, paths, taken: Arc::default() }
     }
 
-    /// A connection of a pair by a new circuit; its last hop sends without end to whoever asks.
+    /// A connection of a pair by a new circuit.
     pub(crate) async fn connect(&self, pair: usize, circuit: u32) -> Connection {
         let (originator, last_hop) = &self.pairs[pair];
         let accept = async { last_hop.accept().await.unwrap().establish().await.unwrap() };
         let connect = originator.connect(CircuitHandle(circuit), public_key(&SECRET));
         let (connection, server) = tokio::join!(connect, accept);
-        tokio::spawn(serve(server));
+        tokio::spawn(serve(server, Arc::clone(&self.taken)));
         connection.unwrap()
     }
 
@@ -160,16 +167,28 @@ impl Drop for Download {
     }
 }
 
-/// A target that sends so many kilobytes, or [`ENDLESS`]ly.
+/// A target that sends so many kilobytes, or [`ENDLESS`]ly, or is a [`SINK`].
 pub(crate) fn target(port: u16) -> Target {
     Target::from(SocketAddr::from(([192, 0, 2, 1], port)))
 }
 
-async fn serve(server: ServerConnection) {
+async fn serve(server: ServerConnection, taken: Taken) {
     while let Some(asked) = server.next().await {
         let Asked::Connect { answer, target } = asked else { continue };
-        let bytes = if target.port == ENDLESS { usize::MAX } else { usize::from(target.port) * KB };
-        tokio::spawn(send(answer, bytes));
+        match target.port {
+            ENDLESS => drop(tokio::spawn(send(answer, usize::MAX))),
+            sink @ SINK.. => drop(tokio::spawn(take(answer, usize::from(sink - SINK), Arc::clone(&taken)))),
+            kilobytes => drop(tokio::spawn(send(answer, usize::from(kilobytes) * KB))),
+        }
+    }
+}
+
+/// Until the originator has said all, or is gone.
+async fn take(answer: Answer, sink: usize, taken: Taken) {
+    let mut stream = answer.accept("198.51.100.1:1".parse().unwrap()).await.unwrap();
+    let mut buffer = vec![0; 1 << 16];
+    while let Ok(length @ 1..) = stream.read(&mut buffer).await {
+        taken[sink].fetch_add(length as u64, Ordering::Relaxed);
     }
 }
 
