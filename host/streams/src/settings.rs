@@ -40,7 +40,7 @@ pub struct Settings {
     pub originator_receive_window: u32,
     /// Received and not read yet, of a last hop's connection.
     pub last_hop_receive_window: u32,
-    /// Sent and not acknowledged, of an originator's connection.
+    /// Sent and not acknowledged, of an originator's connection: at most so much, and no more than four congestion windows.
     pub originator_send_window: u64,
     /// Sent and not acknowledged, of a last hop's connection: at most so much, and no more than four
     /// congestion windows. 100 Mbit/s over 200 ms are 2.5 MB, and three times that where one datagram in a hundred

@@ -1,10 +1,11 @@
-//! How much a last hop's connections may have sent and not seen acknowledged: as much as each needs, and no more than
+//! How much connections may have sent and not seen acknowledged: as much as each needs, and of a last hop's no more than
 //! there is for all of them.
 //!
 //! What a connection needs is a product of its line's bandwidth and its round trip, which is what its congestion
 //! window comes to, and more than that when something was lost: what came after it waits until it was sent again. Those of
 //! a last hop differ by a factor of a hundred, and a window is also what it buffers for an originator that reads
-//! slowly. So the window follows the congestion window. There is a purse that all of them are paid from;
+//! slowly. So the window follows the congestion window. (An originator's too: what waits there is sent before what is written
+//! later, whoever that comes from.) There is a purse that all of a last hop's are paid from;
 //! when it is empty, a connection keeps what it has, at least [`LEAST`].
 
 use std::sync::Arc;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout};
+use warren_lab::Line;
 use warren_streams::{Connection, Settings, TunnelStream};
 
 use super::trial::rig::{Download, KB, Rig, SINK, access, target};
@@ -18,10 +19,13 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Runs `work` with a connection of `settings` on that line, on virtual time.
 fn on_a_line<T>(settings: Settings, work: impl AsyncFnOnce(&Rig, Connection) -> T) -> T {
+    on(&access(BYTES_PER_SECOND as u64 * 8, 125_000, Duration::from_millis(100), 0.0), settings, work)
+}
+
+fn on<T>(lines: &[Line], settings: Settings, work: impl AsyncFnOnce(&Rig, Connection) -> T) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
     runtime.unwrap().block_on(async {
-        let lines = access(BYTES_PER_SECOND as u64 * 8, 125_000, Duration::from_millis(100), 0.0);
-        let rig = Rig::new(&[settings], &lines, 1);
+        let rig = Rig::new(&[settings], lines, 1);
         work(&rig, rig.connect(0, 1).await).await
     })
 }
@@ -103,6 +107,17 @@ fn uploads_of_one_connection_get_as_much_each() {
         });
         assert_fair(&shares, part);
     }
+}
+
+#[test]
+fn one_upload_fills_a_long_line() {
+    // 100 Mbit/s over 200 ms, with a queue for as long.
+    let lines = access(100_000_000, 2_500_000, Duration::from_millis(200), 0.0);
+    let share = on(&lines, Settings::default(), async |rig, connection| {
+        tokio::spawn(upload(connection, 0, LARGE));
+        shares(1, 20, |index| rig.taken[index].load(Relaxed)).await[0]
+    });
+    assert!(share * BYTES_PER_SECOND > 0.6 * 12.5e6, "{share}");
 }
 
 #[test]
