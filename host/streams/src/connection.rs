@@ -251,7 +251,7 @@ async fn attend(
     end: Arc<ClientEnd>,
 ) {
     let mut turns = pin!(queue.watch());
-    let mut windows = pin!(windows::follow(quic.clone(), share));
+    let mut windows = pin!(windows::follow(quic.clone(), share, false));
     loop {
         tokio::select! {
             datagram = quic.read_datagram() => match datagram {

@@ -53,6 +53,8 @@ type Waiting = VecDeque<(u64, Arc<Seat>)>;
 struct Inner {
     /// Whose turn it is. While it is nobody's, nobody waits.
     holder: Option<Arc<Seat>>,
+    /// The connection is over: whoever asks may find that out at once.
+    over: bool,
     /// Counts the turns.
     turns: u64,
     /// Bytes that whoever stands in line has written, and who comes is taken to have: where the turn began.
@@ -94,6 +96,9 @@ impl Inner {
 
     /// Takes the turn, or waits for it.
     fn ask(&mut self, seat: &Arc<Seat>, rank: Rank, waits: &Notify) {
+        if self.over {
+            return seat.set(HAS_TURN);
+        }
         seat.set(WAITS);
         let first = !self.is_contended();
         let key = match rank {
@@ -132,7 +137,7 @@ impl FairQueue {
     /// `seat` waits for a turn, if it is in this state: it may have left, or asked already.
     fn ask(&self, seat: &Arc<Seat>, state: u8, rank: Rank) {
         let mut inner = lock(&self.0.inner);
-        if seat.is(state) {
+        if seat.state() == state {
             inner.ask(seat, rank, &self.0.waits);
         }
     }
@@ -154,8 +159,10 @@ impl FairQueue {
         next.inspect(|next| next.wake_task());
     }
 
-    /// Ends turns that bring nothing while others wait; never returns. Beside a connection it has to run.
+    /// Ends turns that bring nothing while others wait; never returns. It has to run beside a connection, and is dropped when
+    /// that is over.
     pub(crate) async fn watch(&self) {
+        let _over = Over(self);
         loop {
             self.0.waits.notified().await;
             while let Some(turn) = self.look() {
@@ -163,6 +170,17 @@ impl FairQueue {
                 self.end(turn);
             }
         }
+    }
+
+    /// Everybody has a turn from now on.
+    fn close(&self) {
+        let mut inner = lock(&self.0.inner);
+        inner.over = true;
+        let waiting: Vec<_> =
+            Rank::ALL.iter().flat_map(|rank| std::mem::take(inner.waiting(*rank))).collect();
+        waiting.iter().for_each(|(_, seat)| seat.set(HAS_TURN));
+        drop(inner);
+        waiting.iter().for_each(|(_, seat)| seat.wake_task());
     }
 
     /// Which turn it is, when others wait. What it brings from now on counts.
@@ -195,6 +213,15 @@ impl FairQueue {
         let mut inner = lock(&self.0.inner);
         inner.last = inner.last.saturating_sub(1);
         inner.last
+    }
+}
+
+/// Closes the queue when it is dropped.
+struct Over<'a>(&'a FairQueue);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.close();
     }
 }
 
@@ -265,8 +292,8 @@ impl Seat {
         self.state.store(state, Ordering::Release);
     }
 
-    fn is(&self, state: u8) -> bool {
-        self.state.load(Ordering::Acquire) == state
+    fn state(&self) -> u8 {
+        self.state.load(Ordering::Acquire)
     }
 
     /// From now on whoever runs in `context` is woken.
@@ -288,7 +315,7 @@ impl Seat {
 impl Wake for Seat {
     fn wake(self: Arc<Self>) {
         self.room.store(true, Ordering::Release);
-        if self.is(LOST_TURN) {
+        if self.state() == LOST_TURN {
             // At once: the first that is woken would find that nobody else waits, and take all the room.
             self.ask_again();
         }
@@ -330,23 +357,27 @@ impl Flow {
     pub(crate) fn poll_turn(&mut self, context: &Context<'_>) -> Poll<()> {
         self.seat.tell(context);
         loop {
-            match self.step {
-                Step::Silent => {
+            match (self.step, self.seat.state()) {
+                (Step::Silent, _) => {
                     let rank = self.next_rank();
                     self.seat.queue.ask(&self.seat, NOTHING, rank);
                     self.step = Step::Asked;
                 }
-                _ if self.seat.is(WAITS) => return Poll::Pending,
-                Step::Asked if self.seat.is(HAS_TURN) => {
+                (_, WAITS) => return Poll::Pending,
+                (Step::Asked, _) => {
                     self.seat.begin_turn();
                     (self.is_new, self.step) = (true, Step::Turn { full: false });
                 }
-                Step::Turn { .. } if self.seat.is(HAS_TURN) => return Poll::Ready(()),
-                // It was ended. QUIC tells who found no room when there is some.
-                Step::Turn { full: true } if !self.seat.room.swap(false, Ordering::AcqRel) => {
-                    return Poll::Pending;
+                (Step::Turn { full: true }, LOST_TURN) => {
+                    // QUIC tells it once when there is some.
+                    if !self.seat.room.swap(false, Ordering::AcqRel) {
+                        return Poll::Pending;
+                    }
+                    self.step = Step::Turn { full: false };
+                    self.seat.ask_again();
                 }
-                Step::Turn { .. } | Step::Asked => self.seat.ask_again(),
+                // Also one that was ended before it began: who is late on a busy machine need not wait once more.
+                (Step::Turn { .. }, _) => return Poll::Ready(()),
             }
         }
     }
@@ -370,7 +401,7 @@ impl Flow {
                 return Poll::Ready(written);
             }
             self.step = Step::Turn { full: true };
-            if self.seat.is(HAS_TURN) {
+            if self.seat.state() == HAS_TURN {
                 return Poll::Pending;
             }
         }
@@ -388,7 +419,9 @@ impl Flow {
     /// So many bytes are written.
     pub(crate) fn add(&mut self, bytes: usize) {
         self.sent = (self.sent + bytes as u64).min(2 * FIRST);
-        self.seat.written.fetch_add(bytes as u64, Ordering::Relaxed);
+        if !self.seat.is_ahead() {
+            self.seat.written.fetch_add(bytes as u64, Ordering::Relaxed);
+        }
     }
 
     /// All of them were: it is the next one's turn.
@@ -399,8 +432,10 @@ impl Flow {
 
     /// It is the next one's turn, whatever was written.
     pub(crate) fn give_up(&mut self) {
-        self.seat.queue.leave(&self.seat);
-        self.step = Step::Silent;
+        if self.step != Step::Silent {
+            self.seat.queue.leave(&self.seat);
+            self.step = Step::Silent;
+        }
     }
 
     fn next_rank(&mut self) -> Rank {

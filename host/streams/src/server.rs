@@ -209,7 +209,7 @@ impl Desk {
     ) {
         let mut reading = JoinSet::new();
         let mut turns = pin!(queue.watch());
-        let mut windows = pin!(windows::follow(quic.clone(), share));
+        let mut windows = pin!(windows::follow(quic.clone(), share, true));
         let mut lost = pin!(loss.unrepaired(&quic, self.settings.migration_grace));
         loop {
             tokio::select! {

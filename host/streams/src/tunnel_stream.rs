@@ -81,7 +81,7 @@ impl AsyncWrite for TunnelStream {
         let bytes = bytes.get(..TURN).unwrap_or(bytes);
         let written = ready!(flow.poll(context, |context, priority| {
             begin(send, priority);
-            AsyncWrite::poll_write(Pin::new(&mut *send), context, bytes)
+            poll_pieces(send, context, bytes)
         }));
         flow.add(*written.as_ref().unwrap_or(&0));
         flow.finish();
@@ -111,6 +111,21 @@ fn begin(send: &SendStream, priority: Option<i32>) {
     }
 }
 
+/// Writes as many pieces as there is room for.
+fn poll_pieces(send: &mut SendStream, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    let mut written = 0;
+    for piece in bytes.chunks(PIECE) {
+        match AsyncWrite::poll_write(Pin::new(&mut *send), context, piece) {
+            Poll::Ready(Ok(length)) if length == piece.len() => written += length,
+            Poll::Ready(Ok(length)) => return Poll::Ready(Ok(written + length)),
+            other if written == 0 => return other,
+            // The next write tells.
+            _ => break,
+        }
+    }
+    Poll::Ready(Ok(written))
+}
+
 /// What goes into a [`TunnelStream`].
 #[derive(Debug)]
 pub struct Writing<'a> {
@@ -132,6 +147,7 @@ impl Writing<'_> {
     /// When the other side wants no more of it.
     pub fn finish(&mut self) -> io::Result<()> {
         *self.finished = true;
+        self.flow.give_up();
         Ok(self.send.finish()?)
     }
 }
@@ -161,7 +177,9 @@ impl Turn<'_> {
                     })
                 });
                 written.await?;
-                self.flow.let_pass();
+                if !(piece.is_empty() && bytes.is_empty()) {
+                    self.flow.let_pass();
+                }
             }
         }
         self.flow.finish();

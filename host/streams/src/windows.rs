@@ -79,6 +79,7 @@ impl Drop for Share {
 /// What a look at a connection says.
 #[derive(Debug, Default)]
 struct Watch {
+    gives_back: bool,
     sent: u64,
     idle: u32,
 }
@@ -89,14 +90,16 @@ impl Watch {
         let sends = sent != self.sent;
         self.sent = sent;
         self.idle = if sends { 0 } else { self.idle.saturating_add(1) };
-        let wanted = if self.idle < IDLE_LOOKS { CONGESTION_WINDOWS * congestion_window } else { LEAST };
+        let gives_back = self.gives_back && self.idle >= IDLE_LOOKS;
+        let wanted = if gives_back { LEAST } else { CONGESTION_WINDOWS * congestion_window };
         (wanted, if sends { LOOK.0 } else { LOOK.1 })
     }
 }
 
-/// Keeps the send window of `quic` as large as it needs, as long as it is polled.
-pub(crate) async fn follow(quic: quinn::Connection, mut share: Share) {
-    let mut watch = Watch::default();
+/// Keeps the send window of `quic` as large as it needs, as long as it is polled. When it is idle, it gives back what
+/// others may need.
+pub(crate) async fn follow(quic: quinn::Connection, mut share: Share, gives_back: bool) {
+    let mut watch = Watch { gives_back, ..Watch::default() };
     loop {
         let (window, sent) =
             (quic.congestion_state().metrics().congestion_window, quic.stats().frame_tx.stream);
@@ -137,13 +140,15 @@ mod tests {
 
     #[test]
     fn a_window_follows_while_something_is_sent_and_is_given_back_after_a_while() {
-        let mut watch = Watch::default();
+        let mut watch = Watch { gives_back: true, ..Watch::default() };
         assert_eq!(watch.look(100_000, 5), (400_000, LOOK.0));
         assert_eq!(watch.look(200_000, 9), (800_000, LOOK.0));
         for _ in 1..IDLE_LOOKS {
             assert_eq!(watch.look(200_000, 9), (800_000, LOOK.1));
         }
         assert_eq!(watch.look(200_000, 9), (LEAST, LOOK.1));
+        watch.gives_back = false;
+        assert_eq!(watch.look(200_000, 9), (800_000, LOOK.1));
         assert_eq!(watch.look(200_000, 10), (800_000, LOOK.0));
     }
 }

@@ -93,7 +93,7 @@ async fn a_turn_without_room_is_ended_and_goes_on_when_there_is_some() {
     let (mut one, mut two, mut three) = (after(&queue, LONG), after(&queue, LONG), after(&queue, LONG));
     let room = finds_no_room(&mut one);
     sleep(2 * PATIENCE).await;
-    assert!(one.seat.is(HAS_TURN), "nobody waits for it");
+    assert!(one.seat.state() == HAS_TURN, "nobody waits for it");
     assert!(!turn(&mut two) && !turn(&mut three));
     sleep(2 * PATIENCE).await;
     for _ in 0..3 {
@@ -119,7 +119,7 @@ async fn who_writes_keeps_the_turn_however_long_it_takes() {
         assert!(one.poll(&context(), |_, _| Poll::Ready(())).is_ready());
         assert!(!turn(&mut two));
         sleep(PATIENCE / 2).await;
-        assert!(one.seat.is(HAS_TURN));
+        assert!(one.seat.state() == HAS_TURN);
     }
 }
 
@@ -136,9 +136,58 @@ async fn who_never_goes_on_holds_nobody_up() {
     let mut last = after(&queue, LONG);
     assert!(!turn(&mut last));
     sleep(4 * 2 * PATIENCE).await;
-    assert!(writes(&mut last));
-    // One whose turn was over before it tried asks again.
-    assert!(writes(&mut flows[2]));
+    assert!(turn(&mut last));
+    // One whose turn was over before it began is late, and need not wait once more.
+    assert!(writes(&mut flows[2]) && writes(&mut last));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_late_twice_goes_on() {
+    let queue = FairQueue::default();
+    tokio::spawn(watched(&queue));
+    let (mut one, mut two, mut three) = (after(&queue, LONG), after(&queue, LONG), after(&queue, LONG));
+    let room = finds_no_room(&mut one);
+    assert!(!turn(&mut two) && !turn(&mut three));
+    sleep(2 * PATIENCE).await;
+    room.wake();
+    // Its turn comes and goes, and comes and goes again, before it is asked.
+    for other in [&mut two, &mut three] {
+        assert!(writes(other));
+        assert!(!turn(other), "it is the first one's turn");
+        sleep(2 * PATIENCE).await;
+        let _ = turn(&mut one);
+    }
+    assert!(writes(&mut one));
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_the_connection_is_over_everybody_learns_it() {
+    let queue = FairQueue::default();
+    let watch = tokio::spawn(watched(&queue));
+    let (mut one, mut two) = (after(&queue, LONG), after(&queue, LONG));
+    assert!(turn(&mut one) && !turn(&mut two));
+    tokio::task::yield_now().await;
+    watch.abort();
+    assert!(watch.await.unwrap_err().is_cancelled());
+    assert!(writes(&mut two) && turn(&mut after(&queue, LONG)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_stood_in_no_line_counts_for_nothing_later() {
+    let queue = FairQueue::default();
+    let (mut one, mut two) = (Flow::new(queue.clone()), after(&queue, LONG));
+    for _ in 0..100 {
+        assert!(turn(&mut one));
+        one.add(FIRST as usize - 1);
+        one.finish();
+        sleep(SILENCE).await;
+    }
+    one.add(LONG);
+    assert!(turn(&mut two) && !turn(&mut one));
+    let mut three = after(&queue, LONG);
+    assert!(!turn(&mut three));
+    two.finish();
+    assert!(turn(&mut one));
 }
 
 #[tokio::test(start_paused = true)]
