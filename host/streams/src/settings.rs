@@ -34,8 +34,11 @@ pub struct Settings {
     pub reply_timeout: Duration,
     /// How long a last hop waits, after its circuit died, for the originator to come by another.
     pub migration_grace: Duration,
-    /// Received and not read yet, of one stream.
+    /// Received and not read yet, of one stream of an originator's connection.
     pub stream_receive_window: u32,
+    /// The same of a last hop's connection. Less than the connection's, so that a target which takes nothing does not keep
+    /// from others what is said to them.
+    pub last_hop_stream_receive_window: u32,
     /// Received and not read yet, of an originator's connection.
     pub originator_receive_window: u32,
     /// Received and not read yet, of a last hop's connection.
@@ -87,6 +90,7 @@ impl Default for Settings {
             reply_timeout: Duration::from_secs(30),
             migration_grace: Duration::from_secs(15),
             stream_receive_window: 8 << 20,
+            last_hop_stream_receive_window: 2 << 20,
             originator_receive_window: 16 << 20,
             last_hop_receive_window: 4 << 20,
             originator_send_window: 8 << 20,
@@ -111,6 +115,7 @@ impl Settings {
         transport
             .keep_alive_interval(Some(self.keepalive))
             .max_concurrent_bidi_streams(VarInt::from_u32(0))
+            .stream_receive_window(VarInt::from_u32(self.stream_receive_window))
             .receive_window(VarInt::from_u32(self.originator_receive_window))
             .send_window(self.originator_send_window);
         Ok(Arc::new(transport))
@@ -121,6 +126,7 @@ impl Settings {
         let mut transport = self.common()?;
         transport
             .max_concurrent_bidi_streams(VarInt::from_u32(self.streams))
+            .stream_receive_window(VarInt::from_u32(self.last_hop_stream_receive_window))
             .receive_window(VarInt::from_u32(self.last_hop_receive_window))
             .send_window(self.last_hop_send_window);
         Ok(Arc::new(transport))
@@ -139,7 +145,6 @@ impl Settings {
             .mtu_discovery_config(None)
             .max_idle_timeout(Some(idle))
             .max_concurrent_uni_streams(VarInt::from_u32(0))
-            .stream_receive_window(VarInt::from_u32(self.stream_receive_window))
             .datagram_receive_buffer_size(Some(DATAGRAM_BUFFER))
             .datagram_send_buffer_size(DATAGRAM_BUFFER)
             .ack_frequency_config(Some(acks))

@@ -32,6 +32,12 @@ fn rogue_on(
     (worker, host)
 }
 
+/// For limits that are no time.
+fn patient() -> Settings {
+    let long = Duration::from_secs(60);
+    Settings { data_cpu: long, control_cpu: long, wall: long, ..settings() }
+}
+
 fn full() -> Batch {
     let mut batch = Batch::with_slots(MAX_SLOTS);
     for slot in 0..MAX_SLOTS {
@@ -188,7 +194,7 @@ fn a_pause_of_the_machine_kills_no_healthy_worker() {
 
 #[test]
 fn the_stack_has_an_end() {
-    let (mut worker, _) = rogue(settings(), Behaviour::Recurse, b"");
+    let (mut worker, _) = rogue(patient(), Behaviour::Recurse, b"");
     let fault = worker.data(NOW, full()).unwrap_err();
     assert!(matches!(fault, WorkerFault::Trap { call: "data", .. }), "{fault}");
     assert!(fault.to_string().contains("it was in rogue::recurse, called by rogue::recurse"), "{fault}");
@@ -214,7 +220,7 @@ fn what_is_no_batch_is_refused() {
         (Behaviour::SlotOutside, b"", "slot 0"),
         (Behaviour::FloodActions, b"", "12160 actions with 16416000 bytes, out of a payload of 1350"),
     ] {
-        let (mut worker, _) = rogue(settings(), behaviour, more);
+        let (mut worker, _) = rogue(patient(), behaviour, more);
         let fault = worker.data(NOW, full()).unwrap_err();
         assert!(matches!(fault, WorkerFault::Answer { call: "data", .. }), "{behaviour:?}: {fault}");
         assert!(fault.to_string().contains(words), "{behaviour:?}: {fault}");
@@ -235,7 +241,8 @@ fn a_fault_names_plugin_call_and_limit() {
         (Behaviour::TooMuch, b"", "bad answer in data", "393216"),
         (Behaviour::FloodActions, b"", "bad answer in data", "out of a payload of 1350"),
     ] {
-        let (mut worker, _) = rogue(settings(), behaviour, more);
+        let settings = if behaviour == Behaviour::LoopInData { settings() } else { patient() };
+        let (mut worker, _) = rogue(settings, behaviour, more);
         let text = worker.data(NOW, full()).unwrap_err().to_string();
         for part in ["rogue 1 (", call, limit] {
             assert!(text.contains(part), "{behaviour:?}: {part} in {text}");
@@ -245,7 +252,7 @@ fn a_fault_names_plugin_call_and_limit() {
 
 #[test]
 fn memory_has_an_end() {
-    let (mut worker, _) = rogue(settings(), Behaviour::TakeMemory, b"");
+    let (mut worker, _) = rogue(patient(), Behaviour::TakeMemory, b"");
     let fault = worker.data(NOW, full()).unwrap_err();
     assert!(matches!(fault, WorkerFault::Memory { call: "data", limit, .. } if limit == 64 << 20), "{fault}");
     assert_dead(worker.as_mut());
@@ -253,7 +260,7 @@ fn memory_has_an_end() {
 
 #[test]
 fn randomness_is_given_in_measure() {
-    let (mut worker, host) = rogue(settings(), Behaviour::TooMuchRandom, b"");
+    let (mut worker, host) = rogue(patient(), Behaviour::TooMuchRandom, b"");
     let fault = worker.data(NOW, full()).unwrap_err();
     assert!(matches!(fault, WorkerFault::Trap { call: "data", .. }), "{fault}");
     assert!(fault.to_string().contains("4097"), "{fault}");
@@ -262,7 +269,7 @@ fn randomness_is_given_in_measure() {
 
 #[test]
 fn log_lines_are_cut_and_counted() {
-    let (mut worker, host) = rogue(settings(), Behaviour::FloodLog, b"");
+    let (mut worker, host) = rogue(patient(), Behaviour::FloodLog, b"");
     worker.data(NOW, full()).unwrap();
     let lines = host.record().lock().unwrap().clone();
     assert_eq!(lines.len(), 101, "100 of a second, and one that says so");
@@ -284,7 +291,7 @@ fn the_onion_key_answers_through_the_boundary() {
 
 #[test]
 fn a_copy_of_the_state_leaves_nothing_behind_in_the_worker() {
-    let (mut worker, _) = rogue(settings(), Behaviour::LookForSecrets, b"");
+    let (mut worker, _) = rogue(patient(), Behaviour::LookForSecrets, b"");
     let found = |worker: &mut dyn Worker| {
         let answer = worker.control(NOW, b"").unwrap();
         u32::from_le_bytes(answer.bytes_of(&answer.slot(0).unwrap()).try_into().unwrap())

@@ -3,11 +3,12 @@
 #![expect(clippy::panic, clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 use std::collections::HashSet;
-use std::net::{SocketAddr, UdpSocket};
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use warren_bench::network::{Node, Role};
-use warren_e2e::fetch::{self, Association, Door, Page, Target};
+use warren_e2e::fetch::{self, Association, Door, Page, Steady, Target};
 use warren_e2e::lab::{Lab, ready_paths};
 use warren_e2e::origin::Origin;
 use warren_e2e::trace::{self, Watch};
@@ -44,6 +45,46 @@ fn many_pages_at_once_share_the_circuits() {
         }
     });
     assert_eq!(origin.requests(), 20);
+}
+
+/// Gives each connection to `serve`, until the process ends.
+fn serve(serve: fn(TcpStream) -> io::Result<u64>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            std::thread::spawn(move || serve(stream));
+        }
+    });
+    address
+}
+
+#[test]
+fn talk_goes_on_beside_downloads_uploads_and_a_client_that_does_not_read() {
+    let lab = Lab::start(3, 1).unwrap();
+    let (origin, door) = (Origin::start().unwrap(), lab.door().unwrap());
+    let echo = serve(|stream| io::copy(&mut &stream, &mut &stream));
+    let sink = serve(|stream| io::copy(&mut &stream, &mut io::sink()));
+    let page = || Page::open(&door, "h3", origin.address(), 10_000 * MB).unwrap();
+    let downloads: Vec<Steady> = (0..4).map(|_| Steady::read(page(), 5 * MB)).collect();
+    let _unread = page();
+    for _ in 0..4 {
+        let mut upload = fetch::connect(&door, "h3", sink).unwrap();
+        // Ends with the lab.
+        std::thread::spawn(move || while upload.write_all(&[7; 1 << 16]).is_ok() {});
+    }
+    let before: Vec<u64> = downloads.iter().map(Steady::at).collect();
+    let mut talk = fetch::connect(&door, "h3", echo).unwrap();
+    for round in 0..50_usize {
+        let said = vec![round as u8; 1 + round * 400];
+        talk.write_all(&said).unwrap();
+        let mut heard = vec![0; said.len()];
+        talk.read_exact(&mut heard).unwrap();
+        assert_eq!(heard, said);
+    }
+    talk.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(talk.read(&mut [0]).unwrap(), 0, "the end arrives");
+    assert!(downloads.iter().zip(before).all(|(download, before)| download.at() > before));
 }
 
 /// Sends every datagram back, until the process ends.

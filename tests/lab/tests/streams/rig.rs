@@ -23,9 +23,9 @@ use warren_streams::{
 
 /// The port of a target that sends without end; of others, the port is how many kilobytes.
 pub(crate) const ENDLESS: u16 = 0;
-/// The first port of targets that take what comes, and how many there are.
+/// The first port of targets that take what comes, and how many there are; the last takes nothing.
 pub(crate) const SINK: u16 = 60_000;
-const SINKS: usize = 16;
+pub(crate) const SINKS: usize = 16;
 pub(crate) const KB: usize = 1000;
 const SECRET: [u8; 32] = [7; 32];
 /// Nodes of a circuit: the originator, two relays, the exit.
@@ -186,6 +186,9 @@ async fn serve(server: ServerConnection, taken: Taken) {
 /// Until the originator has said all, or is gone.
 async fn take(answer: Answer, sink: usize, taken: Taken) {
     let mut stream = answer.accept("198.51.100.1:1".parse().unwrap()).await.unwrap();
+    if sink == SINKS - 1 {
+        std::future::pending::<()>().await;
+    }
     let mut buffer = vec![0; 1 << 16];
     while let Ok(length @ 1..) = stream.read(&mut buffer).await {
         taken[sink].fetch_add(length as u64, Ordering::Relaxed);

@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout};
 use warren_lab::Line;
 use warren_streams::{Connection, Settings, TunnelStream};
 
-use super::trial::rig::{Download, KB, Rig, SINK, access, target};
+use super::trial::rig::{Download, KB, Rig, SINK, SINKS, access, target};
 
 /// The line of [`on_a_line`]: 10 Mbit/s over 100 ms, with a queue for as long.
 const BYTES_PER_SECOND: f64 = 1.25e6;
@@ -132,6 +132,18 @@ fn a_request_goes_at_once_beside_many_uploads() {
         (alone, page(&connection, 60).await)
     });
     assert!(beside < alone * 6, "{alone:?} {beside:?}");
+}
+
+#[test]
+fn a_target_that_takes_nothing_holds_nobody_up() {
+    let share = on_a_line(Settings::default(), async |rig, connection| {
+        tokio::spawn(upload(connection.clone(), SINKS - 1, LARGE));
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        tokio::spawn(upload(connection, 0, LARGE));
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        shares(1, 20, |index| rig.taken[index].load(Relaxed)).await[0]
+    });
+    assert!(share > 0.7, "{share}");
 }
 
 #[test]
