@@ -242,7 +242,7 @@ impl Connection {
     }
 }
 
-/// The originator's task: hands out datagrams until the connection or its circuit is gone.
+/// The originator's task: hands out datagrams, ends turns and keeps the send window, until the connection or its circuit is gone.
 async fn attend(
     quic: quinn::Connection,
     routes: Arc<Routes>,

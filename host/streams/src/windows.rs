@@ -4,8 +4,8 @@
 //! What a connection needs is a product of its line's bandwidth and its round trip, which is what its congestion
 //! window comes to, and more than that when something was lost: what came after it waits until it was sent again. Those of
 //! a last hop differ by a factor of a hundred, and a window is also what it buffers for an originator that reads
-//! slowly. So the window follows the congestion window. (An originator's too: what waits there is sent before what is written
-//! later, whoever that comes from.) There is a purse that all of a last hop's are paid from;
+//! slowly. So the window follows the congestion window. (An originator's too: with a large one those
+//! who write first fill it, and the others wait until that has left.) There is a purse that all of a last hop's are paid from;
 //! when it is empty, a connection keeps what it has, at least [`LEAST`].
 
 use std::sync::Arc;
