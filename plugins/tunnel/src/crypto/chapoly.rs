@@ -1,5 +1,5 @@
 //! ChaCha20-Poly1305 (RFC 8439, 2.8) for cells, more than three times as fast in Wasm as the crate, which
-//! has no vectors there: eight blocks of the cipher at once, and the authenticator between their rounds.
+//! has no vectors there: four blocks of the cipher at once, and the authenticator between their rounds.
 //!
 //! Written once over [`Row`]: in Wasm with `simd128` and on x86-64 a row is one vector; in tests it is also
 //! plain Rust. No branch and no index depends on a secret; lengths are public.
@@ -16,7 +16,7 @@ mod simd;
 #[cfg(target_arch = "x86_64")]
 mod sse;
 
-use chacha::{BLOCK, Block, FLIGHT, OCTET, PAIR, Stream, cover};
+use chacha::{BLOCK, Block, FLIGHT, PAIR, Stream, cover};
 use poly1305::Poly1305;
 #[cfg(any(test, feature = "probe"))]
 pub(crate) use row::Plain;
@@ -29,7 +29,9 @@ pub(crate) use sse::Sse;
 use super::{TAG_LEN, equal};
 
 /// Blocks of a cell, beyond those that are made first, that opening keeps until the tag was found right.
-const KEPT: usize = OCTET + FLIGHT + PAIR;
+const KEPT: usize = 5 * FLIGHT;
+/// Bytes that the first flight covers; its first block is the authenticator's key.
+const BEGUN: usize = (FLIGHT - 1) * BLOCK;
 
 /// A key, wiped when dropped.
 pub(crate) struct ChaPoly<R> {
@@ -62,21 +64,21 @@ impl<R: Row> ChaPoly<R> {
     ) -> Option<[u8; TAG_LEN]> {
         let lengths = lengths(associated, content)?;
         let stream = Stream::<R>::new(&self.key, nonce);
-        let (mut mac, Begun { blocks, count }) = begin(&stream, associated, content.len());
-        cover(content, blocks.get(1..count).unwrap_or_default());
+        let (mut mac, Begun { blocks }) = begin(&stream, associated);
+        cover(content, blocks.get(1..).unwrap_or_default());
         // What was covered is authenticated beside the rounds of what comes next.
-        let (mut covered, mut authenticated, mut number) = ((count - 1) * BLOCK, 0, count as u32);
+        let (mut covered, mut authenticated, mut number) = (BEGUN, 0, FLIGHT as u32);
         while let Some((before, rest)) =
             content.split_at_mut_checked(covered).filter(|(_, rest)| !rest.is_empty())
         {
             let mut ready = before.get(authenticated..).unwrap_or_default().as_chunks::<16>().0;
             let waiting = ready.len();
             let count = blocks_for(rest.len());
-            // Written out here and in `open`: by one function that both give what takes the blocks, 0.58 of ring for 0.64 in Wasm.
+            // Written out here and in `open`: how wasmtime shares out registers depends on all that is around, and in what
+            // both could share it kept the authenticator in memory (0.53 of ring for 0.60).
             match count {
                 PAIR => cover(rest, &stream.pair(number, || mac.absorb_some::<2>(&mut ready))),
-                FLIGHT => cover(rest, &stream.flight(number, || mac.absorb_some::<3>(&mut ready))),
-                _ => cover(rest, &stream.octet(number, || mac.absorb_some::<2>(&mut ready))),
+                _ => cover(rest, &stream.flight(number, || mac.absorb_some::<1>(&mut ready))),
             }
             covered += count * BLOCK;
             authenticated += 16 * (waiting - ready.len());
@@ -97,19 +99,18 @@ impl<R: Row> ChaPoly<R> {
     ) -> bool {
         let Some(lengths) = lengths(associated, content) else { return false };
         let stream = Stream::<R>::new(&self.key, nonce);
-        let (mut mac, Begun { blocks, count }) = begin(&stream, associated, content.len());
+        let (mut mac, Begun { blocks }) = begin(&stream, associated);
         let mut ready = content.as_chunks::<16>().0;
         let mut kept = [[R::new([0; 4]); 4]; KEPT];
-        let (mut used, mut number) = (0, count as u32);
-        let begun = (count - 1) * BLOCK;
-        let mut left = content.len().saturating_sub(begun);
+        let (mut used, mut number) = (0, FLIGHT as u32);
+        let mut left = content.len().saturating_sub(BEGUN);
         while left > 0 {
             let count = blocks_for(left);
             let Some(to) = kept.get_mut(used..used + count) else { break };
-            match count {
-                PAIR => to.copy_from_slice(&stream.pair(number, || mac.absorb_some::<2>(&mut ready))),
-                FLIGHT => to.copy_from_slice(&stream.flight(number, || mac.absorb_some::<3>(&mut ready))),
-                _ => to.copy_from_slice(&stream.octet(number, || mac.absorb_some::<2>(&mut ready))),
+            if count == PAIR {
+                to.copy_from_slice(&stream.pair(number, || mac.absorb_some::<2>(&mut ready)));
+            } else {
+                to.copy_from_slice(&stream.flight(number, || mac.absorb_some::<1>(&mut ready)));
             }
             used += count;
             left = left.saturating_sub(count * BLOCK);
@@ -121,15 +122,10 @@ impl<R: Row> ChaPoly<R> {
         if !equal(&mac.finish(), tag) {
             return false;
         }
-        cover(content, blocks.get(1..count).unwrap_or_default());
-        let (_, rest) = content.split_at_mut(content.len().min(begun));
-        let kept = kept.get(..used).unwrap_or_default();
-        cover(rest, kept);
-        let (_, rest) = rest.split_at_mut(rest.len().min(kept.len() * BLOCK));
-        for piece in rest.chunks_mut(FLIGHT * BLOCK) {
-            cover(piece, &stream.flight(number, || ()));
-            number = number.wrapping_add(FLIGHT as u32);
-        }
+        cover(content, blocks.get(1..).unwrap_or_default());
+        let rest = content.get_mut(BEGUN..).unwrap_or_default();
+        cover(rest, kept.get(..used).unwrap_or_default());
+        cover_from(&stream, number, rest.get_mut(used * BLOCK..).unwrap_or_default());
         true
     }
 
@@ -139,19 +135,23 @@ impl<R: Row> ChaPoly<R> {
         if lengths(&[], content).is_none() {
             return false;
         }
-        let stream = Stream::<R>::new(&self.key, nonce);
-        let (mut rest, mut number) = (content, 1_u32);
-        while !rest.is_empty() {
-            let count = blocks_for(rest.len());
-            match count {
-                PAIR => cover(rest, &stream.pair(number, || ())),
-                FLIGHT => cover(rest, &stream.flight(number, || ())),
-                _ => cover(rest, &stream.octet(number, || ())),
-            }
-            number = number.wrapping_add(count as u32);
-            rest = rest.get_mut(count * BLOCK..).unwrap_or_default();
-        }
+        cover_from(&Stream::<R>::new(&self.key, nonce), 1, content);
         true
+    }
+}
+
+/// Puts the blocks from number `number` on over all bytes.
+#[inline(never)]
+fn cover_from<R: Row>(stream: &Stream<'_, R>, mut number: u32, mut bytes: &mut [u8]) {
+    while !bytes.is_empty() {
+        let count = blocks_for(bytes.len());
+        if count == PAIR {
+            cover(bytes, &stream.pair(number, || ()));
+        } else {
+            cover(bytes, &stream.flight(number, || ()));
+        }
+        number = number.wrapping_add(count as u32);
+        bytes = bytes.get_mut(count * BLOCK..).unwrap_or_default();
     }
 }
 
@@ -160,27 +160,19 @@ impl<R: Row> ChaPoly<R> {
 fn blocks_for(bytes: usize) -> usize {
     match bytes.div_ceil(BLOCK) {
         0..=PAIR => PAIR,
-        3..=6 => FLIGHT,
-        _ => OCTET,
+        _ => FLIGHT,
     }
 }
 
 /// The blocks that are made first. The very first is the authenticator's key.
 struct Begun<R> {
-    blocks: [Block<R>; OCTET],
-    /// How many of them are the message's.
-    count: usize,
+    blocks: [Block<R>; FLIGHT],
 }
 
-/// Makes the first blocks for so many bytes, and the authenticator, with the associated data taken.
+/// Makes the first blocks, and the authenticator, with the associated data taken.
 #[inline(never)]
-fn begin<R: Row>(stream: &Stream<'_, R>, associated: &[u8], bytes: usize) -> (Poly1305, Begun<R>) {
-    let begun = if bytes < FLIGHT * BLOCK {
-        let [a, b, c, d] = stream.flight(0, || ());
-        Begun { blocks: [a, b, c, d, a, a, a, a], count: FLIGHT }
-    } else {
-        Begun { blocks: stream.octet(0, || ()), count: OCTET }
-    };
+fn begin<R: Row>(stream: &Stream<'_, R>, associated: &[u8]) -> (Poly1305, Begun<R>) {
+    let begun = Begun { blocks: stream.flight(0, || ()) };
     let [[r, pad, _, _], ..] = begun.blocks;
     let mut mac = Poly1305::new(r.number(), pad.number());
     mac.absorb_padded(associated);

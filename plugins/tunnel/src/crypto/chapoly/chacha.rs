@@ -1,5 +1,5 @@
-//! ChaCha20 (RFC 8439, 2.3 and 2.4), four or eight blocks at once: a vector holds one word of each of four, so that no
-//! row of the state is ever turned, and the blocks become rows at the end.
+//! ChaCha20 (RFC 8439, 2.3 and 2.4), four blocks at once: a vector holds one word of each, so that no row of the state is
+//! ever turned, and the blocks become rows at the end.
 
 use core::cell::Cell;
 use core::hint::black_box;
@@ -11,7 +11,6 @@ pub(crate) const BLOCK: usize = 64;
 /// Blocks that are made together.
 pub(crate) const PAIR: usize = 2;
 pub(crate) const FLIGHT: usize = 4;
-pub(crate) const OCTET: usize = 8;
 
 const CONSTANT: &[u8; 16] = b"expand 32-byte k";
 
@@ -49,42 +48,30 @@ impl<'a, R: Row> Stream<'a, R> {
         [a, b, c, d, e, f, g, h, i, j, k, l, R::new(numbers), n, o, p]
     }
 
-    /// Four blocks from number `start` on. `beside` runs before each of the ten double rounds: the
-    /// processor does both at once, as one works on vectors and the other does not (a quarter faster than
-    /// one after the other, measured in Wasm).
+    /// Four blocks from number `start` on. `beside` runs before each of the twenty rounds: the processor does both at
+    /// once, as one works on vectors and the other does not.
+    ///
+    /// It does so only when the two are finely mixed. wasmtime places what has no effect as late as it can, which would be
+    /// all rounds behind all else; so words of each round are stored where nobody looks, and the round has to be done by
+    /// then. In a loop the state would go through memory each time round, because wasmtime's check of the epoch may call
+    /// the host there; so there is none.
     #[inline(always)]
     pub(crate) fn flight(&self, start: u32, mut beside: impl FnMut()) -> [Block<R>; FLIGHT] {
         let before = self.before(start);
-        let mut state = before;
-        for _ in 0..10 {
-            beside();
-            state = double_round(state);
-        }
+        let [pin, ..] = before;
+        let pins = [pin; 4].map(Cell::new);
+        let pins = black_box(&pins);
+        let state = double_round(before, pins, &mut beside);
+        let state = double_round(state, pins, &mut beside);
+        let state = double_round(state, pins, &mut beside);
+        let state = double_round(state, pins, &mut beside);
+        let state = double_round(state, pins, &mut beside);
+        let state = double_round(state, pins, &mut beside);
+        let state = double_round(state, pins, &mut beside);
+        let state = double_round(state, pins, &mut beside);
+        let state = double_round(state, pins, &mut beside);
+        let state = double_round(state, pins, &mut beside);
         blocks(state, before)
-    }
-
-    /// Eight blocks from number `start` on; `beside` runs twice in a double round. The words of four blocks wait for each
-    /// other too often to keep three vector units busy: in Wasm a double round of four takes 60 cycles, of eight 92. There are
-    /// not registers enough for them, so they are in memory. They are read by a way that wasmtime does not see to be the
-    /// one by which they were written: else it keeps words in registers, and spills those (0.61 of ring for 0.64).
-    #[inline(always)]
-    pub(crate) fn octet(&self, start: u32, mut beside: impl FnMut()) -> [Block<R>; OCTET] {
-        let befores = [self.before(start), self.before(start.wrapping_add(4))];
-        let states = befores.map(|before| before.map(Cell::new));
-        let [one, two] = &states;
-        let [read_one, read_two] = black_box(&states);
-        for _ in 0..10 {
-            beside();
-            columns(read_one, one);
-            columns(read_two, two);
-            beside();
-            diagonals(read_one, one);
-            diagonals(read_two, two);
-        }
-        let [before_one, before_two] = befores;
-        let [a, b, c, d] = blocks(read_one.each_ref().map(Cell::get), before_one);
-        let [e, f, g, h] = blocks(read_two.each_ref().map(Cell::get), before_two);
-        [a, b, c, d, e, f, g, h]
     }
 
     /// Two blocks from number `start` on, `beside` as in [`flight`](Self::flight). A vector is a row of one block here, which has to
@@ -142,45 +129,28 @@ fn blocks<R: Row>(after: State<R>, before: State<R>) -> [Block<R>; FLIGHT] {
     [[a, e, i, m], [b, f, j, n], [c, g, k, o], [d, h, l, p]]
 }
 
+/// A column round and a diagonal round, `beside` before each.
 #[inline(always)]
-fn double_round<R: Row>(state: State<R>) -> State<R> {
+fn double_round<R: Row>(state: State<R>, pins: &[Cell<R>; 4], beside: &mut impl FnMut()) -> State<R> {
     let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = state;
+    beside();
     let [a, e, i, m] = quarter([a, e, i, m]);
     let [b, f, j, n] = quarter([b, f, j, n]);
     let [c, g, k, o] = quarter([c, g, k, o]);
     let [d, h, l, p] = quarter([d, h, l, p]);
+    store([e, f, g, h], pins);
+    beside();
     let [a, f, k, p] = quarter([a, f, k, p]);
     let [b, g, l, m] = quarter([b, g, l, m]);
     let [c, h, i, n] = quarter([c, h, i, n]);
     let [d, e, j, o] = quarter([d, e, j, o]);
+    store([e, f, g, h], pins);
     [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]
 }
 
-/// The first half of a double round, of a state in memory.
+/// Stores the words that a round makes last, so that it is not put off.
 #[inline(always)]
-fn columns<R: Row>(read: &[Cell<R>; 16], write: &[Cell<R>; 16]) {
-    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = read;
-    let [q, r, s, t, u, v, w, x, y, z, aa, bb, cc, dd, ee, ff] = write;
-    quarter_in_memory([a, e, i, m], [q, u, y, cc]);
-    quarter_in_memory([b, f, j, n], [r, v, z, dd]);
-    quarter_in_memory([c, g, k, o], [s, w, aa, ee]);
-    quarter_in_memory([d, h, l, p], [t, x, bb, ff]);
-}
-
-/// The second half.
-#[inline(always)]
-fn diagonals<R: Row>(read: &[Cell<R>; 16], write: &[Cell<R>; 16]) {
-    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = read;
-    let [q, r, s, t, u, v, w, x, y, z, aa, bb, cc, dd, ee, ff] = write;
-    quarter_in_memory([a, f, k, p], [q, v, aa, ff]);
-    quarter_in_memory([b, g, l, m], [r, w, bb, cc]);
-    quarter_in_memory([c, h, i, n], [s, x, y, dd]);
-    quarter_in_memory([d, e, j, o], [t, u, z, ee]);
-}
-
-#[inline(always)]
-fn quarter_in_memory<R: Row>(read: [&Cell<R>; 4], write: [&Cell<R>; 4]) {
-    let ([a, b, c, d], [e, f, g, h]) = (quarter(read.map(Cell::get)), write);
+fn store<R: Row>([a, b, c, d]: [R; 4], [e, f, g, h]: &[Cell<R>; 4]) {
     e.set(a);
     f.set(b);
     g.set(c);
