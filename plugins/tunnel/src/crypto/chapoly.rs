@@ -64,7 +64,7 @@ impl<R: Row> ChaPoly<R> {
     ) -> Option<[u8; TAG_LEN]> {
         let lengths = lengths(associated, content)?;
         let stream = Stream::<R>::new(&self.key, nonce);
-        let (mut mac, Begun { blocks }) = begin(&stream, associated);
+        let (mut mac, blocks) = begin(&stream, associated);
         cover(content, blocks.get(1..).unwrap_or_default());
         // What was covered is authenticated beside the rounds of what comes next.
         let (mut covered, mut authenticated, mut number) = (BEGUN, 0, FLIGHT as u32);
@@ -74,8 +74,7 @@ impl<R: Row> ChaPoly<R> {
             let mut ready = before.get(authenticated..).unwrap_or_default().as_chunks::<16>().0;
             let waiting = ready.len();
             let count = blocks_for(rest.len());
-            // Written out here and in `open`: how wasmtime shares out registers depends on all that is around, and in what
-            // both could share it kept the authenticator in memory (0.53 of ring for 0.60).
+            // Written out here and in `open`: as a function that both call, 0.53 of ring for 0.60 in Wasm.
             match count {
                 PAIR => cover(rest, &stream.pair(number, || mac.absorb_some::<2>(&mut ready))),
                 _ => cover(rest, &stream.flight(number, || mac.absorb_some::<1>(&mut ready))),
@@ -99,7 +98,7 @@ impl<R: Row> ChaPoly<R> {
     ) -> bool {
         let Some(lengths) = lengths(associated, content) else { return false };
         let stream = Stream::<R>::new(&self.key, nonce);
-        let (mut mac, Begun { blocks }) = begin(&stream, associated);
+        let (mut mac, blocks) = begin(&stream, associated);
         let mut ready = content.as_chunks::<16>().0;
         let mut kept = [[R::new([0; 4]); 4]; KEPT];
         let (mut used, mut number) = (0, FLIGHT as u32);
@@ -107,10 +106,9 @@ impl<R: Row> ChaPoly<R> {
         while left > 0 {
             let count = blocks_for(left);
             let Some(to) = kept.get_mut(used..used + count) else { break };
-            if count == PAIR {
-                to.copy_from_slice(&stream.pair(number, || mac.absorb_some::<2>(&mut ready)));
-            } else {
-                to.copy_from_slice(&stream.flight(number, || mac.absorb_some::<1>(&mut ready)));
+            match count {
+                PAIR => to.copy_from_slice(&stream.pair(number, || mac.absorb_some::<2>(&mut ready))),
+                _ => to.copy_from_slice(&stream.flight(number, || mac.absorb_some::<1>(&mut ready))),
             }
             used += count;
             left = left.saturating_sub(count * BLOCK);
@@ -145,10 +143,9 @@ impl<R: Row> ChaPoly<R> {
 fn cover_from<R: Row>(stream: &Stream<'_, R>, mut number: u32, mut bytes: &mut [u8]) {
     while !bytes.is_empty() {
         let count = blocks_for(bytes.len());
-        if count == PAIR {
-            cover(bytes, &stream.pair(number, || ()));
-        } else {
-            cover(bytes, &stream.flight(number, || ()));
+        match count {
+            PAIR => cover(bytes, &stream.pair(number, || ())),
+            _ => cover(bytes, &stream.flight(number, || ())),
         }
         number = number.wrapping_add(count as u32);
         bytes = bytes.get_mut(count * BLOCK..).unwrap_or_default();
@@ -164,19 +161,15 @@ fn blocks_for(bytes: usize) -> usize {
     }
 }
 
-/// The blocks that are made first. The very first is the authenticator's key.
-struct Begun<R> {
-    blocks: [Block<R>; FLIGHT],
-}
-
-/// Makes the first blocks, and the authenticator, with the associated data taken.
+/// Makes the first blocks, of which the very first is the authenticator's key, and the authenticator, with the associated
+/// data taken.
 #[inline(never)]
-fn begin<R: Row>(stream: &Stream<'_, R>, associated: &[u8]) -> (Poly1305, Begun<R>) {
-    let begun = Begun { blocks: stream.flight(0, || ()) };
-    let [[r, pad, _, _], ..] = begun.blocks;
+fn begin<R: Row>(stream: &Stream<'_, R>, associated: &[u8]) -> (Poly1305, [Block<R>; FLIGHT]) {
+    let blocks = stream.flight(0, || ());
+    let [[r, pad, _, _], ..] = blocks;
     let mut mac = Poly1305::new(r.number(), pad.number());
     mac.absorb_padded(associated);
-    (mac, begun)
+    (mac, blocks)
 }
 
 /// The last block of what is authenticated; none when the content has more blocks than can be counted.
