@@ -20,7 +20,7 @@ use crate::port::{ClientEnd, Registration};
 use crate::server::Admission;
 use crate::socket::{ClientSocket, address_of, carrier_of};
 use crate::tunnel_stream::TunnelStream;
-use crate::windows::{self, Purse, Share};
+use crate::windows::{self, Windows};
 use crate::{Carrier, lock, message};
 
 /// Application error codes with which connections are closed.
@@ -40,7 +40,7 @@ pub(crate) struct Shared {
     pub(crate) quic: quinn::Connection,
     pub(crate) routes: Arc<Routes>,
     /// Streams and associations that live.
-    pub(crate) open: AtomicUsize,
+    pub(crate) open: Arc<AtomicUsize>,
     /// Whose turn it is to write.
     pub(crate) queue: FairQueue,
     place: Place,
@@ -74,7 +74,7 @@ impl Shared {
         Arc::new(Self {
             quic,
             routes,
-            open: AtomicUsize::new(0),
+            open: Arc::default(),
             queue: FairQueue::default(),
             place,
             task: OnceLock::new(),
@@ -132,12 +132,11 @@ impl Connection {
     pub(crate) fn new(
         shared: Arc<Shared>,
         end: Arc<ClientEnd>,
-        send_window: u64,
+        windows: Windows,
         reply_timeout: Duration,
     ) -> Self {
-        let share = Purse::of_one(send_window);
-        let work = attend(shared.quic.clone(), shared.routes.clone(), shared.queue.clone(), share, end);
-        shared.run(work);
+        let windows = windows::follow(shared.quic.clone(), windows, shared.open.clone());
+        shared.run(attend(shared.quic.clone(), shared.routes.clone(), shared.queue.clone(), windows, end));
         Self { shared, reply_timeout }
     }
 
@@ -242,16 +241,15 @@ impl Connection {
     }
 }
 
-/// The originator's task: hands out datagrams, ends turns and keeps the send window, until the connection or its circuit is gone.
+/// The originator's task: hands out datagrams, ends turns and keeps the windows, until the connection or its circuit is gone.
 async fn attend(
     quic: quinn::Connection,
     routes: Arc<Routes>,
     queue: FairQueue,
-    share: Share,
+    windows: impl Future<Output = ()>,
     end: Arc<ClientEnd>,
 ) {
-    let mut turns = pin!(queue.watch());
-    let mut windows = pin!(windows::follow(quic.clone(), share, false));
+    let (mut turns, mut windows) = (pin!(queue.watch()), pin!(windows));
     loop {
         tokio::select! {
             datagram = quic.read_datagram() => match datagram {

@@ -16,6 +16,7 @@ use crate::port::{CircuitPort, Hub, Registration, count};
 use crate::server::{Gate, Incoming};
 use crate::settings::{MTU, Settings};
 use crate::socket::{ClientSocket, HomeIds, LAST_HOP, ServerSocket, TaggedIds, carrier_of};
+use crate::windows::{LEAST, Purse, Windows};
 use crate::{Error, tls};
 
 /// Handshakes that nobody took yet.
@@ -30,6 +31,8 @@ pub struct Endpoint {
     hub: Arc<Hub>,
     settings: Arc<Settings>,
     transport: Arc<TransportConfig>,
+    /// What its originators' connections receive is paid from.
+    receive: Arc<Purse>,
     drivers: Drivers,
     server: Option<Server>,
     closed: AtomicBool,
@@ -63,8 +66,9 @@ pub(crate) fn endpoint_with(
     let drivers = Drivers::start();
     let server = crypto.map(|crypto| Server::new(&hub, &settings, &drivers, crypto)).transpose()?;
     let port = CircuitPort::new(hub.clone());
-    let settings = Arc::new(settings);
-    Ok((Endpoint { hub, settings, transport, drivers, server, closed: AtomicBool::new(false) }, port))
+    let receive = Purse::new(settings.originator_receive.total);
+    let (settings, closed) = (Arc::new(settings), AtomicBool::new(false));
+    Ok((Endpoint { hub, settings, transport, receive, drivers, server, closed }, port))
 }
 
 fn setup(error: impl std::fmt::Display) -> Error {
@@ -123,8 +127,18 @@ impl Endpoint {
         };
         let routes = Routes::new(self.hub.clone(), self.settings.associations);
         let shared = Shared::new(quic, routes, Place::Originator { registration, endpoint });
-        let Settings { originator_send_window, reply_timeout, .. } = *self.settings;
-        Ok(Connection::new(shared, end, originator_send_window, reply_timeout))
+        Ok(Connection::new(shared, end, self.windows(), self.settings.reply_timeout))
+    }
+
+    /// Those of an originator's connection.
+    fn windows(&self) -> Windows {
+        let most = self.settings.originator_send_window;
+        Windows {
+            send: Purse::new(most.saturating_sub(LEAST)).open(LEAST, most),
+            gives_back: false,
+            receive: self.settings.originator_receive.of(&self.receive),
+            of_a_stream: self.settings.stream_receive_window,
+        }
     }
 
     fn client_endpoint(&self, registration: &Registration) -> Result<quinn::Endpoint, Error> {

@@ -53,7 +53,7 @@ pub use connection::Connection;
 pub use endpoint::{Endpoint, endpoint};
 pub use port::{CircuitPort, Counters};
 pub use server::{Answer, Asked, Incoming, ServerConnection};
-pub use settings::Settings;
+pub use settings::{Receive, Settings};
 pub use tls::public_key;
 pub use tunnel_stream::{TunnelStream, Turn, Writing};
 use warren_schemas::CircuitHandle;

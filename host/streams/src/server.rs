@@ -17,7 +17,7 @@ use crate::fair::FairQueue;
 use crate::port::{Hub, count};
 use crate::settings::Settings;
 use crate::tunnel_stream::TunnelStream;
-use crate::windows::{self, Purse, Share};
+use crate::windows::{self, LEAST, Purse, Windows};
 use crate::{Carrier, Error, lock, message};
 
 /// Requests of one connection that are read or wait for `next`; further streams wait in QUIC.
@@ -27,7 +27,9 @@ const PENDING: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Gate {
     seats: Arc<Semaphore>,
-    purse: Arc<Purse>,
+    /// What is sent and what is received is paid from.
+    send: Arc<Purse>,
+    receive: Arc<Purse>,
     per_circuit: usize,
     arrived: Mutex<HashMap<Carrier, usize>>,
 }
@@ -46,7 +48,8 @@ impl Gate {
         let per_circuit = settings.connections_per_circuit;
         Arc::new(Self {
             seats: Arc::new(Semaphore::new(total)),
-            purse: Purse::new(settings.last_hop_send_total, total),
+            send: Purse::new(settings.last_hop_send_total.saturating_sub(LEAST * total as u64)),
+            receive: Purse::new(settings.last_hop_receive.total),
             per_circuit,
             arrived: Mutex::default(),
         })
@@ -62,6 +65,16 @@ impl Gate {
         }
         *count += 1;
         Some(Admission { gate: self.clone(), carrier, _seat: seat })
+    }
+
+    /// Those of a connection.
+    fn windows(&self, settings: &Settings) -> Windows {
+        Windows {
+            send: self.send.open(LEAST, settings.last_hop_send_window),
+            gives_back: true,
+            receive: settings.last_hop_receive.of(&self.receive),
+            of_a_stream: settings.last_hop_stream_receive_window,
+        }
     }
 }
 
@@ -102,14 +115,15 @@ impl Incoming {
         let Self { quic, admission, hub, settings, .. } = self;
         let quic =
             timeout(settings.handshake_timeout, quic.accept()?).await.map_err(|_| Error::TimedOut)??;
-        let share = admission.gate.purse.open(settings.last_hop_send_window);
+        let windows = admission.gate.windows(&settings);
         let routes = Routes::new(hub.clone(), settings.associations);
         let shared = Shared::new(quic, routes, Place::LastHop { _admission: admission });
         hub.register_server(&shared);
         let (asked, receiver) = mpsc::channel(PENDING);
         let desk = Desk { shared: Arc::downgrade(&shared), hub, settings, asked };
+        let windows = windows::follow(shared.quic.clone(), windows, shared.open.clone());
         let queue = shared.queue.clone();
-        shared.run(desk.serve(shared.quic.clone(), shared.routes.clone(), queue, shared.loss(), share));
+        shared.run(desk.serve(shared.quic.clone(), shared.routes.clone(), queue, shared.loss(), windows));
         Ok(ServerConnection { shared, asked: tokio::sync::Mutex::new(receiver) })
     }
 }
@@ -205,11 +219,10 @@ impl Desk {
         routes: Arc<Routes>,
         queue: FairQueue,
         loss: Arc<Loss>,
-        share: Share,
+        windows: impl Future<Output = ()>,
     ) {
         let mut reading = JoinSet::new();
-        let mut turns = pin!(queue.watch());
-        let mut windows = pin!(windows::follow(quic.clone(), share, true));
+        let (mut turns, mut windows) = (pin!(queue.watch()), pin!(windows));
         let mut lost = pin!(loss.unrepaired(&quic, self.settings.migration_grace));
         loop {
             tokio::select! {

@@ -9,11 +9,31 @@ use warren_schemas::cell::MAX_INNER;
 
 use crate::Error;
 use crate::congestion::Congestion;
+use crate::windows::{Purse, Window};
 
 /// Bytes of a QUIC datagram, fixed: initial and minimum MTU, discovery off.
 pub(crate) const MTU: u16 = MAX_INNER as u16;
 /// Bytes of unsent or unread association datagrams of one connection.
 const DATAGRAM_BUFFER: usize = 256 * 1024;
+
+/// How much connections may have received and not read: more with each of their open streams, within these bounds.
+#[derive(Clone, Copy, Debug)]
+pub struct Receive {
+    /// What one with a single stream may.
+    pub least: u32,
+    /// What one with many may: up to eight times as much, because QUIC tells of room when it has an eighth of the window, and
+    /// `least` is what streams that nobody reads leave.
+    pub most: u32,
+    /// What all connections of an endpoint may together, beyond the least of each.
+    pub total: u64,
+}
+
+impl Receive {
+    /// A connection's window, paid from `purse`.
+    pub(crate) fn of(&self, purse: &Arc<Purse>) -> Window {
+        purse.open(self.least.into(), self.most.max(self.least).into())
+    }
+}
 
 /// How an endpoint behaves. All sizes in bytes.
 #[derive(Clone)]
@@ -36,13 +56,12 @@ pub struct Settings {
     pub migration_grace: Duration,
     /// Received and not read yet, of one stream of an originator's connection.
     pub stream_receive_window: u32,
-    /// The same of a last hop's connection. Less than the connection's, so that a target which takes nothing does not keep
-    /// from others what is said to them.
+    /// The same of a last hop's connection.
     pub last_hop_stream_receive_window: u32,
     /// Received and not read yet, of an originator's connection.
-    pub originator_receive_window: u32,
+    pub originator_receive: Receive,
     /// Received and not read yet, of a last hop's connection.
-    pub last_hop_receive_window: u32,
+    pub last_hop_receive: Receive,
     /// Sent and not acknowledged, of an originator's connection: at most so much, and no more than four congestion windows.
     pub originator_send_window: u64,
     /// Sent and not acknowledged, of a last hop's connection: at most so much, and no more than four
@@ -91,8 +110,8 @@ impl Default for Settings {
             migration_grace: Duration::from_secs(15),
             stream_receive_window: 8 << 20,
             last_hop_stream_receive_window: 2 << 20,
-            originator_receive_window: 16 << 20,
-            last_hop_receive_window: 4 << 20,
+            originator_receive: Receive { least: 16 << 20, most: 128 << 20, total: 256 << 20 },
+            last_hop_receive: Receive { least: 4 << 20, most: 32 << 20, total: 128 << 20 },
             originator_send_window: 8 << 20,
             last_hop_send_window: 8 << 20,
             last_hop_send_total: 512 << 20,
@@ -116,7 +135,7 @@ impl Settings {
             .keep_alive_interval(Some(self.keepalive))
             .max_concurrent_bidi_streams(VarInt::from_u32(0))
             .stream_receive_window(VarInt::from_u32(self.stream_receive_window))
-            .receive_window(VarInt::from_u32(self.originator_receive_window))
+            .receive_window(VarInt::from_u32(self.originator_receive.least))
             .send_window(self.originator_send_window);
         Ok(Arc::new(transport))
     }
@@ -127,7 +146,7 @@ impl Settings {
         transport
             .max_concurrent_bidi_streams(VarInt::from_u32(self.streams))
             .stream_receive_window(VarInt::from_u32(self.last_hop_stream_receive_window))
-            .receive_window(VarInt::from_u32(self.last_hop_receive_window))
+            .receive_window(VarInt::from_u32(self.last_hop_receive.least))
             .send_window(self.last_hop_send_window);
         Ok(Arc::new(transport))
     }

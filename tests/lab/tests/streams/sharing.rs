@@ -148,6 +148,42 @@ fn a_target_that_takes_nothing_holds_nobody_up() {
     assert!(share > 0.7, "{share}");
 }
 
+/// 100 Mbit/s over 50 ms, with a queue for as long: what nobody reads fills a window in seconds.
+fn wide_line() -> Vec<Line> {
+    access(100_000_000, 625_000, Duration::from_millis(50), 0.0)
+}
+
+#[test]
+fn downloads_that_nobody_reads_hold_nobody_up() {
+    for pause in [Duration::from_secs(3600), Duration::from_secs(1)] {
+        let share = on(&wide_line(), Settings::default(), async |_, connection| {
+            let paused: Vec<Download> =
+                (0..8).map(|_| Download::with_pause(connection.clone(), pause)).collect();
+            tokio::time::sleep(Duration::from_secs(20)).await;
+            let read = Download::start(connection);
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            let share = shares(1, 10, |_| read.got()).await[0];
+            drop(paused);
+            share
+        });
+        assert!(share * BYTES_PER_SECOND > 0.6 * 12.5e6, "{pause:?}: {share}");
+    }
+}
+
+#[test]
+fn targets_that_take_nothing_hold_nobody_up() {
+    let share = on(&wide_line(), Settings::default(), async |rig, connection| {
+        for _ in 0..4 {
+            tokio::spawn(upload(connection.clone(), SINKS - 1, LARGE));
+        }
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        tokio::spawn(upload(connection, 0, LARGE));
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        shares(1, 10, |index| rig.taken[index].load(Relaxed)).await[0]
+    });
+    assert!(share * BYTES_PER_SECOND > 0.6 * 12.5e6, "{share}");
+}
+
 #[test]
 fn an_upload_that_never_goes_on_holds_nobody_up() {
     let share = on_a_line(Settings::default(), async |rig, connection| {
