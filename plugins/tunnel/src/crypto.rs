@@ -11,6 +11,9 @@
 //! result is zero is branched on, which only a low-order point can make. SipHash, SHA-256 and ML-KEM have no tables. What
 //! compilers make of that is measured: `cargo xtask bench ct`. Not covered: processors on which
 //! some products take longer than others.
+//!
+//! **What stays behind**: keys are wiped when they are dropped, but what `chapoly` computed from the last one, key words among it,
+//! lies on the stack until the next call writes over it.
 
 use hkdf::{Hkdf, HkdfExtract};
 use sha2::Sha256;
@@ -119,7 +122,7 @@ pub const fn associated_data(suite: u8, direction: Direction, kind: LayerKind) -
     [crate::message::VERSION, suite, direction as u8, kind as u8]
 }
 
-/// A ChaCha20-Poly1305 key, wiped when dropped.
+/// A ChaCha20-Poly1305 key, wiped when dropped. Copies on the stack are not.
 pub struct AeadKey(Cipher);
 
 impl AeadKey {

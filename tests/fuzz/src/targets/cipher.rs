@@ -64,8 +64,10 @@ pub(crate) fn run(input: &[u8]) {
 }
 
 pub(crate) fn seeds() -> Vec<Vec<u8>> {
-    let lengths =
-        [0_u16, 1, 15, 16, 17, 63, 64, 191, 192, 193, 448, 1240, 1309, 1350, 1727, 1728, 2000, 4096];
+    let lengths = [
+        0_u16, 1, 15, 16, 17, 63, 64, 191, 192, 193, 320, 321, 448, 449, 1240, 1309, 1350, 1471, 1472, 1473,
+        2000, 4096,
+    ];
     let seed = |length: &u16| {
         let key: [u8; 32] = std::array::from_fn(|at| at as u8);
         [&key[..], &[7; 12], &length.to_be_bytes(), &length.to_be_bytes(), &[4], b"cell", b"content"].concat()

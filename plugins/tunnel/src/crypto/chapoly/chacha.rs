@@ -53,7 +53,7 @@ impl<'a, R: Row> Stream<'a, R> {
     ///
     /// It does so only when the two are finely mixed. wasmtime places what has no effect as late as it can, which would be
     /// all rounds behind all else; so words of each round are stored where nobody looks, and the round has to be done by
-    /// then. In a loop the state would go through memory each time round, because wasmtime's check of the epoch may call
+    /// then. (The compiler may drop such a store; it does where nothing runs beside the rounds.) In a loop the state would go through memory each time round, because wasmtime's check of the epoch may call
     /// the host there; so there is none.
     #[inline(always)]
     pub(crate) fn flight(&self, start: u32, mut beside: impl FnMut()) -> [Block<R>; FLIGHT] {
@@ -74,7 +74,7 @@ impl<'a, R: Row> Stream<'a, R> {
         blocks(state, before)
     }
 
-    /// Two blocks from number `start` on, `beside` as in [`flight`](Self::flight). A vector is a row of one block here, which has to
+    /// Two blocks from number `start` on, `beside` before each of the ten double rounds. A vector is a row of one block here, which has to
     /// be turned, but a flight of which half is thrown away takes longer.
     #[inline(always)]
     pub(crate) fn pair(&self, start: u32, mut beside: impl FnMut()) -> [Block<R>; PAIR] {

@@ -122,6 +122,20 @@ fn the_authenticator_reduces_at_its_edges() {
     let blocks = [0xb943_5e50_d794_35e3, 1 << 64 | 0xcd79_435e_50d7_9433, 0, 1];
     assert_eq!(mac(4 << 64 | 1, 0, &blocks), 0x55 << 64 | 0x14);
     assert_eq!(mac(4 << 64 | 1, 0, &blocks[..3]), 0x13);
+    // The largest r that is left when its bits are cleared; computed with integers of any size.
+    assert_eq!(mac(max, 0, &[max; 64]), 0x381a_a3e0_61ec_28a2_0d48_bb53_6a92_d426);
+}
+
+#[test]
+fn blocks_that_are_made_together_are_those_of_their_numbers() {
+    let (key, nonce) = ([[3; 16], [4; 16]], [5; 12]);
+    let stream = Stream::<Plain>::new(&key, &nonce);
+    let numbers =
+        |blocks: &[Block<Plain>]| -> Vec<u128> { blocks.iter().flatten().map(|row| row.number()).collect() };
+    for number in [0, 1, 4, u32::MAX - 3, u32::MAX - 1, u32::MAX] {
+        let pairs = [stream.pair(number, || ()), stream.pair(number.wrapping_add(2), || ())];
+        assert_eq!(numbers(&stream.flight(number, || ())), numbers(pairs.as_flattened()), "{number}");
+    }
 }
 
 proptest! {
