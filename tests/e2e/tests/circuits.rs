@@ -87,6 +87,18 @@ fn talk_goes_on_beside_downloads_uploads_and_a_client_that_does_not_read() {
     assert!(downloads.iter().zip(before).all(|(download, before)| download.at() > before));
 }
 
+#[test]
+fn pages_arrive_beside_clients_that_do_not_read() {
+    let lab = Lab::start(3, 1).unwrap();
+    let (origin, door) = (Origin::start().unwrap(), lab.door().unwrap());
+    let page = || Page::open(&door, "h3", origin.address(), 10_000 * MB).unwrap();
+    // Two fill what QUIC gives the first streams of a circuit, of which there are two.
+    let _unread: Vec<Page> = (0..8).map(|_| page()).collect();
+    for _ in 0..5 {
+        fetch::page(&door, "h3", origin.address(), 20 * MB).unwrap();
+    }
+}
+
 /// Sends every datagram back, until the process ends.
 fn echo(address: &str) -> SocketAddr {
     let echo = UdpSocket::bind(address).unwrap();
