@@ -216,7 +216,7 @@ impl Tunnel {
         let settings = self.settings.as_ref().ok_or(DropReason::NotRunning)?;
         let bounds = settings.bounds;
         let links = self.links.len() + self.pending.len();
-        if self.half_open >= bounds.half_open || links >= bounds.links {
+        if self.half_open >= bounds.half_open || links >= bounds.links || self.has_its_part(from, links) {
             return Err(DropReason::Limit);
         }
         self.speak(link.suite)?;
@@ -242,6 +242,17 @@ impl Tunnel {
         }
         self.arm_link(own);
         Ok(linked)
+    }
+
+    /// Whether a public address has what one may have of a table that is half full: an eighth of it. Counted then only, as
+    /// links may move.
+    fn has_its_part(&self, from: SocketAddr, links: usize) -> bool {
+        let most = self.settings.as_ref().map_or(0, |settings| settings.bounds.links);
+        let network = network_of(from);
+        let theirs = |link: &&Box<Link>| link.relay.is_none() && network_of(link.address) == network;
+        links >= most / 2
+            && is_public(from.ip())
+            && self.links.values().filter(theirs).count() >= (most / 8).max(1)
     }
 
     /// Whether an address that has proved itself may have another handshake: one that never

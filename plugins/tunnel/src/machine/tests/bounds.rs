@@ -133,6 +133,31 @@ fn links_under_way_are_bounded() {
     net.circuit(0, &[3]);
 }
 
+/// Whether a node of that address gets a circuit, and with it a link, of relay 1.
+fn gets_a_circuit(net: &mut Net, address: ([u8; 4], u16)) -> bool {
+    let node = net.add(false, false);
+    net.nodes[node].address = address.into();
+    let id = net.create(node, &[1]);
+    net.run_for(Duration::from_secs(20));
+    matches!(net.answer(node, id), Some(Event::CircuitReady { .. }))
+}
+
+#[test]
+fn an_address_has_an_eighth_of_a_table_of_links_that_is_half_full() {
+    let mut net = Net::with_relays(16, 1);
+    net.reconfigure(1, |config| config.limits.links = 16);
+    let mut ports = 1000..;
+    let mut count = |network, most: usize| {
+        (0..most).filter(|_| gets_a_circuit(&mut net, (network, ports.next().unwrap()))).count()
+    };
+    assert_eq!(count([7, 0, 0, 1], 9), 8);
+    assert_eq!(count([7, 0, 0, 2], 3), 2);
+    assert_eq!(count([7, 0, 0, 1], 1), 0);
+    assert_eq!(count([192, 168, 0, 1], 3), 3, "a private address is a neighbour's");
+    assert_eq!(count([7, 0, 0, 3], 3), 2);
+    assert_eq!(count([7, 0, 0, 4], 2), 1, "it is full");
+}
+
 #[test]
 fn links_of_a_worker_are_bounded() {
     let mut net = Net::with_relays(5, 1);
