@@ -31,7 +31,8 @@ pub struct Receive {
 impl Receive {
     /// A connection's window, paid from `purse`.
     pub(crate) fn of(&self, purse: &Arc<Purse>) -> Window {
-        purse.open(self.least.into(), self.most.max(self.least).into())
+        purse
+            .open(self.least.into(), u64::from(self.most).clamp(self.least.into(), 8 * u64::from(self.least)))
     }
 }
 
@@ -110,8 +111,8 @@ impl Default for Settings {
             migration_grace: Duration::from_secs(15),
             stream_receive_window: 8 << 20,
             last_hop_stream_receive_window: 2 << 20,
-            originator_receive: Receive { least: 16 << 20, most: 128 << 20, total: 256 << 20 },
-            last_hop_receive: Receive { least: 4 << 20, most: 32 << 20, total: 128 << 20 },
+            originator_receive: Receive { least: 16 << 20, most: 128 << 20, total: 1 << 30 },
+            last_hop_receive: Receive { least: 4 << 20, most: 32 << 20, total: 256 << 20 },
             originator_send_window: 8 << 20,
             last_hop_send_window: 8 << 20,
             last_hop_send_total: 512 << 20,

@@ -91,10 +91,11 @@ pub(crate) struct Windows {
 }
 
 impl Windows {
-    /// What may be unread with so many open streams: all but one of them may be full.
+    /// What may be unread with so many open streams: all but one of them may be full. It never becomes less: the other side
+    /// may go on as it was told, however small QUIC's window is until as much was read, and would be told of room again.
     fn receive(&mut self, streams: usize) -> u64 {
         let others = streams.saturating_sub(1) as u64 * u64::from(self.of_a_stream);
-        self.receive.adjust(self.receive.least + others)
+        self.receive.adjust(self.receive.least + others.max(self.receive.held))
     }
 }
 
@@ -174,11 +175,17 @@ mod tests {
         };
         let mut windows = of(&purse);
         assert_eq!(
-            [0, 1, 2, 9, 15, 1000].map(|streams| windows.receive(streams)),
-            [16, 16, 24, 80, 116, 116]
+            [0, 1, 2, 9, 2].map(|streams| windows.receive(streams)),
+            [16, 16, 24, 80, 80],
+            "never less"
         );
-        assert_eq!((windows.receive(2), of(&none).receive(9)), (24, 16));
-        assert_eq!(purse.0.load(Ordering::Relaxed), 92);
+        let mut other = of(&purse);
+        assert_eq!(other.receive(9), 16 + 36);
+        drop(other);
+        assert_eq!([15, 1000].map(|streams| windows.receive(streams)), [116, 116]);
+        assert_eq!((purse.0.load(Ordering::Relaxed), of(&none).receive(9)), (0, 16));
+        drop(windows);
+        assert_eq!(purse.0.load(Ordering::Relaxed), 100);
     }
 
     #[test]

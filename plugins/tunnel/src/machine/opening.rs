@@ -197,6 +197,9 @@ impl Tunnel {
             self.counts.drop(DropReason::CookieSent);
             return overwrite(region, place, from, |room| message.encode(room));
         }
+        if self.has_its_part(from) {
+            return Err(DropReason::Limit);
+        }
         if proven {
             self.may_finish(cx, from)?;
         }
@@ -216,7 +219,7 @@ impl Tunnel {
         let settings = self.settings.as_ref().ok_or(DropReason::NotRunning)?;
         let bounds = settings.bounds;
         let links = self.links.len() + self.pending.len();
-        if self.half_open >= bounds.half_open || links >= bounds.links || self.has_its_part(from, links) {
+        if self.half_open >= bounds.half_open || links >= bounds.links {
             return Err(DropReason::Limit);
         }
         self.speak(link.suite)?;
@@ -244,12 +247,16 @@ impl Tunnel {
         Ok(linked)
     }
 
-    /// Whether a public address has what one may have of a table that is half full: an eighth of it. Counted then only, as
-    /// links may move.
-    fn has_its_part(&self, from: SocketAddr, links: usize) -> bool {
+    /// Whether half of the links are taken, and this public address has an eighth. Counted then only, as links may move; without
+    /// those that somebody else may have begun in its name.
+    fn has_its_part(&self, from: SocketAddr) -> bool {
+        let links = self.links.len() + self.pending.len();
         let most = self.settings.as_ref().map_or(0, |settings| settings.bounds.links);
         let network = network_of(from);
-        let theirs = |link: &&Box<Link>| link.relay.is_none() && network_of(link.address) == network;
+        let theirs = |link: &&Box<Link>| {
+            let is_known = link.proven || !link.half_open;
+            link.relay.is_none() && is_known && network_of(link.address) == network
+        };
         links >= most / 2
             && is_public(from.ip())
             && self.links.values().filter(theirs).count() >= (most / 8).max(1)

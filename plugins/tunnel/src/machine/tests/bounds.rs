@@ -143,7 +143,7 @@ fn gets_a_circuit(net: &mut Net, address: ([u8; 4], u16)) -> bool {
 }
 
 #[test]
-fn an_address_has_an_eighth_of_a_table_of_links_that_is_half_full() {
+fn when_half_of_the_links_are_taken_an_address_with_an_eighth_gets_no_more() {
     let mut net = Net::with_relays(16, 1);
     net.reconfigure(1, |config| config.limits.links = 16);
     let mut ports = 1000..;
