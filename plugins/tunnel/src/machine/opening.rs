@@ -253,13 +253,13 @@ impl Tunnel {
         let links = self.links.len() + self.pending.len();
         let most = self.settings.as_ref().map_or(0, |settings| settings.bounds.links);
         let network = network_of(from);
-        let theirs = |link: &&Box<Link>| {
+        let theirs = |link: &Link| {
             let is_known = link.proven || !link.half_open;
             link.relay.is_none() && is_known && network_of(link.address) == network
         };
         links >= most / 2
             && is_public(from.ip())
-            && self.links.values().filter(theirs).count() >= (most / 8).max(1)
+            && self.links.values().filter(|link| theirs(link)).count() >= (most / 8).max(1)
     }
 
     /// Whether an address that has proved itself may have another handshake: one that never
