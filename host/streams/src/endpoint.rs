@@ -31,7 +31,7 @@ pub struct Endpoint {
     hub: Arc<Hub>,
     settings: Arc<Settings>,
     transport: Arc<TransportConfig>,
-    /// What its originators' connections receive is paid from.
+    /// Of what originators' connections may receive.
     receive: Arc<Purse>,
     drivers: Drivers,
     server: Option<Server>,

@@ -27,8 +27,9 @@ const PENDING: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Gate {
     seats: Arc<Semaphore>,
-    /// What is sent and what is received is paid from.
+    /// Of what connections may send.
     send: Arc<Purse>,
+    /// Of what they may receive.
     receive: Arc<Purse>,
     per_circuit: usize,
     arrived: Mutex<HashMap<Carrier, usize>>,

@@ -53,8 +53,8 @@ impl<'a, R: Row> Stream<'a, R> {
     ///
     /// It does so only when the two are finely mixed. wasmtime places what has no effect as late as it can, which would be
     /// all rounds behind all else; so words of each round are stored where nobody looks, and the round has to be done by
-    /// then. (The compiler may drop such a store; it does where nothing runs beside the rounds.) In a loop the state would go through memory each time round, because wasmtime's check of the epoch may call
-    /// the host there; so there is none.
+    /// then. (The compiler may drop such a store; it does where nothing runs beside the rounds.) In a loop the state would go
+    /// through memory each time round, because wasmtime's check of the epoch may call the host there; so there is none.
     #[inline(always)]
     pub(crate) fn flight(&self, start: u32, mut beside: impl FnMut()) -> [Block<R>; FLIGHT] {
         let before = self.before(start);
@@ -74,8 +74,8 @@ impl<'a, R: Row> Stream<'a, R> {
         blocks(state, before)
     }
 
-    /// Two blocks from number `start` on, `beside` before each of the ten double rounds. A vector is a row of one block here, which has to
-    /// be turned, but a flight of which half is thrown away takes longer.
+    /// Two blocks from number `start` on, `beside` before each of the ten double rounds. A vector is a row of one block
+    /// here, which has to be turned, but a flight of which half is thrown away takes longer.
     #[inline(always)]
     pub(crate) fn pair(&self, start: u32, mut beside: impl FnMut()) -> [Block<R>; PAIR] {
         let ([key_0, key_1], [n0, n1, n2]) = (self.key, self.nonce);

@@ -159,6 +159,23 @@ fn when_half_of_the_links_are_taken_an_address_with_an_eighth_gets_no_more() {
 }
 
 #[test]
+fn links_begun_in_the_name_of_an_address_are_not_its_own() {
+    let mut net = Net::with_relays(17, 1);
+    net.recording = true;
+    net.create(0, &[1]);
+    let link = net.record.remove(0).bytes;
+    net.reconfigure(1, |config| config.limits.links = 16);
+    for number in 0..10u16 {
+        // Each with a key of its own.
+        let mut other = link.clone();
+        other[60..62].copy_from_slice(&number.to_be_bytes());
+        net.inject(1, "7.0.0.1:6".parse().unwrap(), &other);
+    }
+    assert!(net.nodes[1].tunnel.half_open >= 10);
+    assert!(gets_a_circuit(&mut net, ([7, 0, 0, 1], 7)));
+}
+
+#[test]
 fn links_of_a_worker_are_bounded() {
     let mut net = Net::with_relays(5, 1);
     net.reconfigure(1, |config| config.limits.links = 2);
