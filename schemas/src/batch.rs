@@ -379,6 +379,8 @@ fn put(bytes: &mut [u8], at: usize, value: usize) {
 pub struct BatchWriter {
     bytes: Vec<u8>,
     slots: Vec<[u8; SLOT_LEN]>,
+    /// Bytes of the largest batch so far.
+    largest: usize,
 }
 
 impl BatchWriter {
@@ -410,6 +412,10 @@ impl BatchWriter {
             return false;
         }
         if self.slots.is_empty() {
+            if self.bytes.capacity() < self.largest {
+                // Growing it would copy what was pushed.
+                self.bytes = Vec::with_capacity(self.largest);
+            }
             Frame::get().begin(&mut self.bytes);
         }
         let zeros = [0; STRIDE];
@@ -428,6 +434,7 @@ impl BatchWriter {
         }
         let batch = Frame::get().end(std::mem::take(&mut self.bytes), self.slots.iter());
         self.slots.clear();
+        self.largest = self.largest.max(batch.bytes.len());
         batch
     }
 

@@ -14,6 +14,7 @@ use warren_schemas::stream::Target;
 use crate::datagram::{Frame, Halves, frames, read_body};
 use crate::lock;
 use crate::port::{Hub, count};
+use crate::quic::Quic;
 use crate::tunnel_stream::TunnelStream;
 
 /// Datagrams that wait for the reader of one association; what comes on top is dropped and counted.
@@ -88,7 +89,7 @@ impl Drop for OpenRoute {
 #[derive(Debug)]
 pub struct TunnelAssociation {
     routes: Arc<Routes>,
-    quic: quinn::Connection,
+    quic: Quic,
     id: u32,
     sequence: AtomicU16,
     over: AtomicBool,
@@ -108,15 +109,12 @@ impl TunnelAssociation {
     }
 
     fn send_frame(&self, frame: Bytes) -> io::Result<()> {
-        use quinn::SendDatagramError as Cause;
         match self.quic.send_datagram(frame) {
-            Ok(()) => Ok(()),
-            Err(Cause::ConnectionLost(_)) => Err(io::ErrorKind::NotConnected.into()),
-            Err(Cause::TooLarge | Cause::UnsupportedByPeer | Cause::Disabled) => {
-                count(&self.routes.hub.tally.lost_datagrams);
-                Ok(())
-            }
+            Ok(sent) if !sent => count(&self.routes.hub.tally.lost_datagrams),
+            Ok(_) => {}
+            Err(_) => return Err(io::ErrorKind::NotConnected.into()),
         }
+        Ok(())
     }
 
     async fn next(&self) -> io::Result<(Target, Bytes)> {
@@ -138,11 +136,11 @@ impl TunnelAssociation {
 
 impl Association for TunnelAssociation {
     fn send(&self, target: &Target, payload: Bytes) -> io::Result<()> {
-        if self.over.load(Ordering::Relaxed) || self.quic.close_reason().is_some() {
+        if self.over.load(Ordering::Relaxed) || self.quic.is_closed() {
             return Err(io::ErrorKind::NotConnected.into());
         }
         let sequence = self.sequence.fetch_add(1, Ordering::Relaxed);
-        let max = self.quic.max_datagram_size().unwrap_or(0);
+        let max = self.quic.max_datagram();
         let Some((first, second)) = frames(self.id, sequence, target, &payload, max) else {
             count(&self.routes.hub.tally.lost_datagrams);
             return Ok(());

@@ -4,7 +4,7 @@ mod steady;
 
 use std::sync::Arc;
 
-use quinn::congestion::{BbrConfig, ControllerFactory, CubicConfig, NewRenoConfig};
+use quinn_proto::congestion::{BbrConfig, ControllerFactory, CubicConfig, NewRenoConfig};
 
 /// A congestion controller.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use quinn::VarInt;
+use quinn_proto::VarInt;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
@@ -17,8 +17,8 @@ use warren_schemas::stream::{Outcome, StreamReply, StreamRequest, Target};
 use crate::association::{Routes, TunnelAssociation};
 use crate::fair::FairQueue;
 use crate::port::{ClientEnd, Registration};
+use crate::quic::Quic;
 use crate::server::Admission;
-use crate::socket::{ClientSocket, address_of, carrier_of};
 use crate::tunnel_stream::TunnelStream;
 use crate::windows::{self, Windows};
 use crate::{Carrier, lock, message};
@@ -30,14 +30,14 @@ pub(crate) const CIRCUIT_LOST: VarInt = VarInt::from_u32(1);
 /// What keeps a connection's place.
 #[derive(Debug)]
 pub(crate) enum Place {
-    Originator { registration: Registration, endpoint: quinn::Endpoint },
+    Originator(Registration),
     LastHop { _admission: Admission },
 }
 
 /// A connection, held by its handle, its streams and its associations; closed with the last.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    pub(crate) quic: quinn::Connection,
+    pub(crate) quic: Quic,
     pub(crate) routes: Arc<Routes>,
     /// Streams and associations that live.
     pub(crate) open: Arc<AtomicUsize>,
@@ -57,12 +57,12 @@ pub(crate) struct Loss {
 
 impl Loss {
     /// Returns when a circuit died and the originator did not come by another within `grace`.
-    pub(crate) async fn unrepaired(&self, quic: &quinn::Connection, grace: Duration) {
+    pub(crate) async fn unrepaired(&self, quic: &Quic, grace: Duration) {
         loop {
             self.told.notified().await;
             tokio::time::sleep(grace).await;
             let carrier = *lock(&self.carrier);
-            if quic.remote_address() == address_of(carrier) {
+            if quic.carrier() == carrier {
                 return;
             }
         }
@@ -70,7 +70,7 @@ impl Loss {
 }
 
 impl Shared {
-    pub(crate) fn new(quic: quinn::Connection, routes: Arc<Routes>, place: Place) -> Arc<Self> {
+    pub(crate) fn new(quic: Quic, routes: Arc<Routes>, place: Place) -> Arc<Self> {
         Arc::new(Self {
             quic,
             routes,
@@ -89,17 +89,9 @@ impl Shared {
         drop(self.task.set(tokio::spawn(work).abort_handle()));
     }
 
-    /// The circuit that carries it now.
-    pub(crate) fn carrier(&self) -> Carrier {
-        match &self.place {
-            Place::Originator { registration, .. } => registration.hub.carrier(registration.end.circuit()),
-            Place::LastHop { .. } => carrier_of(self.quic.remote_address()),
-        }
-    }
-
     /// Last hop: `carrier` died; if it carries this connection, [`Loss::unrepaired`] starts to wait.
     pub(crate) fn circuit_dead(&self, carrier: Carrier) {
-        if self.quic.remote_address() == address_of(carrier) {
+        if self.quic.carrier() == carrier {
             *lock(&self.loss.carrier) = carrier;
             self.loss.told.notify_one();
         }
@@ -116,7 +108,7 @@ impl Drop for Shared {
             task.abort();
         }
         self.routes.close();
-        self.quic.close(FINISHED, b"");
+        self.quic.close(FINISHED);
     }
 }
 
@@ -170,7 +162,7 @@ impl Connection {
     }
 
     pub(crate) async fn open_stream(&self) -> Result<TunnelStream, DialError> {
-        let halves = self.shared.quic.open_bi().await.map_err(|_| DialError::CircuitLost)?;
+        let halves = self.shared.quic.open().await.map_err(|_| DialError::CircuitLost)?;
         Ok(TunnelStream::new(self.shared.clone(), halves))
     }
 
@@ -195,32 +187,29 @@ impl Connection {
     /// Goes on over circuit `to`, which must end at the same last hop. Streams and associations
     /// go on; what was lost on the way is sent again.
     pub fn migrate(&self, to: CircuitHandle) {
-        let Place::Originator { registration, endpoint } = &self.shared.place else { return };
-        let Registration { hub, end } = registration;
-        end.migrate(to);
-        let socket = ClientSocket { hub: hub.clone(), end: end.clone() };
-        // quinn changes its connection id (RFC 9000 section 9.5) and says something at once, which is what
-        // tells the last hop. It fails only where a socket has no address; ours has.
-        drop(endpoint.rebind_abstract(Arc::new(socket)));
+        if let Place::Originator(registration) = &self.shared.place {
+            registration.end.migrate(to);
+            self.shared.quic.path_changed();
+        }
     }
 
     /// The circuit that carries it now.
     #[must_use]
     pub fn circuit(&self) -> CircuitHandle {
-        self.shared.carrier().circuit
+        self.shared.quic.carrier().circuit
     }
 
     /// Whether nothing can be opened on it any more.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        self.shared.quic.close_reason().is_some()
+        self.shared.quic.is_closed()
     }
 
     /// Waits until it is closed, by whichever side. The future is no handle: it does not keep the
     /// connection open.
     pub fn closed(&self) -> impl Future<Output = ()> + Send + use<> {
         let quic = self.shared.quic.clone();
-        async move { drop(quic.closed().await) }
+        async move { quic.closed().await }
     }
 
     /// Streams and associations that live: its load.
@@ -232,18 +221,18 @@ impl Connection {
     /// Round-trip time over the circuit, as QUIC estimates it.
     #[must_use]
     pub fn round_trip(&self) -> Duration {
-        self.shared.quic.rtt()
+        self.shared.quic.round_trip()
     }
 
     /// Closes it, with all that is open on it.
     pub fn close(&self) {
-        self.shared.quic.close(FINISHED, b"");
+        self.shared.quic.close(FINISHED);
     }
 }
 
 /// The originator's task: hands out datagrams, ends turns and keeps the windows, until the connection or its circuit is gone.
 async fn attend(
-    quic: quinn::Connection,
+    quic: Quic,
     routes: Arc<Routes>,
     queue: FairQueue,
     windows: impl Future<Output = ()>,
@@ -260,7 +249,7 @@ async fn attend(
             () = &mut turns => {}
             () = &mut windows => {}
             () = end.lost() => {
-                quic.close(CIRCUIT_LOST, b"");
+                quic.close(CIRCUIT_LOST);
                 break;
             }
         }

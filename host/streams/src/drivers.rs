@@ -1,22 +1,18 @@
-//! Where quinn's drivers run, and those who copy from its streams and into them: one task that takes them depth first.
+//! Where connections' drivers run, and those who copy from streams and into them: one task that takes them depth first.
 //!
-//! quinn has a task for each endpoint and one for each connection, and a datagram passes through both, and then
-//! through whoever reads it. As tasks of tokio they have their turns one behind the other: with many circuits all
-//! endpoints, then all connections, then all readers. Here whoever a driver wakes comes next, within bounds, when what it
-//! is woken for is likely to be in the processor's cache, and a turn is less work than a task's. It takes some 4 % less CPU with one download
-//! (docs/benchmarks.md); which of the two does it was not told apart.
+//! As tasks of tokio they would have their turns one behind the other: with many circuits all connections, then all
+//! readers. Here whoever a driver wakes comes next, within bounds, when what it
+//! is woken for is likely to be in the processor's cache, and a turn is less work than a task's. It took some 4 % less CPU with one download
+//! (docs/benchmarks.md); which of the two did it was not told apart.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
-use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
-use std::time::Instant;
 
-use quinn::{AsyncTimer, AsyncUdpSocket, Runtime, TokioRuntime};
 use tokio::task::{unconstrained, yield_now};
 
 use crate::lock;
@@ -29,7 +25,7 @@ const TURNS: usize = 512;
 /// What has turns.
 type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// quinn's runtime: tokio's, but for who runs its drivers.
+/// Gives turns to whoever is added. Clones are the same.
 #[derive(Clone)]
 pub(crate) struct Drivers(Arc<Line>);
 
@@ -50,24 +46,6 @@ impl Drivers {
     /// Has `work` take its turns among them. It ends when it is done, when it panics, or with the runtime.
     pub(crate) fn add(&self, work: impl Future<Output = ()> + Send + 'static) {
         self.0.add(work);
-    }
-}
-
-impl Runtime for Drivers {
-    fn new_timer(&self, at: Instant) -> Pin<Box<dyn AsyncTimer>> {
-        TokioRuntime.new_timer(at)
-    }
-
-    fn spawn(&self, work: Work) {
-        self.add(work);
-    }
-
-    fn wrap_udp_socket(&self, socket: std::net::UdpSocket) -> io::Result<Arc<dyn AsyncUdpSocket>> {
-        TokioRuntime.wrap_udp_socket(socket)
-    }
-
-    fn now(&self) -> Instant {
-        TokioRuntime.now()
     }
 }
 
@@ -94,7 +72,7 @@ impl Line {
         }
         inner.next += 1;
         let number = inner.next;
-        // tokio's budget is one task's, and this is one task. What bounds a turn is quinn's own limits, and the windows
+        // tokio's budget is one task's, and this is one task. What bounds a turn is the driver's own limit, and the windows
         // and buffers of whoever copies.
         let work = Mutex::new(Some(Box::pin(unconstrained(work)) as Work));
         let driver = Arc::new(Driver {
@@ -197,7 +175,7 @@ struct Turns {
     /// Turns since the thread's loop had its turn.
     taken: usize,
     /// Counts those who were next in line. Nobody has two turns in what one of them set off: who wakes itself, as
-    /// quinn's drivers do after 20 datagrams, lets others go first.
+    /// a connection's driver does that has more to send, lets others go first.
     chain: u64,
 }
 

@@ -3,19 +3,17 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use quinn::{
-    ClientConfig, EndpointConfig, NoneTokenStore, ServerConfig, TransportConfig, ValidationTokenConfig,
-};
+use quinn_proto::{ServerConfig, TransportConfig, ValidationTokenConfig, crypto};
 use tokio::time::timeout;
 use warren_schemas::CircuitHandle;
 
 use crate::association::Routes;
 use crate::connection::{Connection, FINISHED, Place, Shared};
 use crate::drivers::Drivers;
-use crate::port::{CircuitPort, Hub, Registration, count};
+use crate::port::{CircuitPort, Hub, count};
+use crate::quic::{Listener, Quic};
 use crate::server::{Gate, Incoming};
-use crate::settings::{MTU, Settings};
-use crate::socket::{ClientSocket, HomeIds, LAST_HOP, ServerSocket, TaggedIds, carrier_of};
+use crate::settings::Settings;
 use crate::windows::{LEAST, Purse, Windows};
 use crate::{Error, tls};
 
@@ -40,7 +38,7 @@ pub struct Endpoint {
 
 #[derive(Debug)]
 struct Server {
-    quic: quinn::Endpoint,
+    listener: Arc<Listener>,
     gate: Arc<Gate>,
 }
 
@@ -54,12 +52,12 @@ struct Server {
 /// Outside a tokio runtime.
 pub fn endpoint(settings: Settings) -> Result<(Endpoint, CircuitPort), Error> {
     let crypto = settings.stream_key.as_ref().map(tls::server).transpose()?;
-    endpoint_with(settings, crypto.map(|crypto| crypto as Arc<dyn quinn::crypto::ServerConfig>))
+    endpoint_with(settings, crypto.map(|crypto| crypto as Arc<dyn crypto::ServerConfig>))
 }
 
 pub(crate) fn endpoint_with(
     settings: Settings,
-    crypto: Option<Arc<dyn quinn::crypto::ServerConfig>>,
+    crypto: Option<Arc<dyn crypto::ServerConfig>>,
 ) -> Result<(Endpoint, CircuitPort), Error> {
     let hub = Hub::new(settings.worker);
     let transport = settings.originator()?;
@@ -71,16 +69,12 @@ pub(crate) fn endpoint_with(
     Ok((Endpoint { hub, settings, transport, receive, drivers, server, closed }, port))
 }
 
-fn setup(error: impl std::fmt::Display) -> Error {
-    Error::Setup(error.to_string())
-}
-
 impl Server {
     fn new(
         hub: &Arc<Hub>,
         settings: &Settings,
         drivers: &Drivers,
-        crypto: Arc<dyn quinn::crypto::ServerConfig>,
+        crypto: Arc<dyn crypto::ServerConfig>,
     ) -> Result<Self, Error> {
         let mut tokens = ValidationTokenConfig::default();
         tokens.sent(0);
@@ -92,15 +86,9 @@ impl Server {
             .max_incoming(MAX_INCOMING)
             .incoming_buffer_size(INCOMING_BUFFER)
             .incoming_buffer_size_total(INCOMING_TOTAL);
-        let mut endpoint = EndpointConfig::default();
-        endpoint.max_udp_payload_size(MTU).map_err(setup)?;
-        let worker = settings.worker;
-        endpoint.cid_generator(move || Box::new(HomeIds::new(worker)));
-        let socket = Arc::new(ServerSocket(hub.clone()));
-        let runtime = Arc::new(drivers.clone());
-        let quic = quinn::Endpoint::new_with_abstract_socket(endpoint, Some(config), socket, runtime)
-            .map_err(setup)?;
-        Ok(Self { quic, gate: Gate::new(settings) })
+        let listener = Listener::new(hub, settings.worker, drivers, config)?;
+        hub.serve(&listener);
+        Ok(Self { listener, gate: Gate::new(settings) })
     }
 }
 
@@ -117,16 +105,13 @@ impl Endpoint {
         }
         let registration = self.hub.register(circuit)?;
         let end = registration.end.clone();
-        let endpoint = self.client_endpoint(&registration)?;
-        let connecting =
-            endpoint.connect_with(self.client_config(&expected_key)?, LAST_HOP, tls::SERVER_NAME);
-        let connecting = connecting.map_err(setup)?;
+        let opening = Quic::connect(&end, &self.hub, &self.drivers, self.transport.clone(), &expected_key)?;
         let quic = tokio::select! {
-            result = timeout(self.settings.handshake_timeout, connecting) => result.map_err(|_| Error::TimedOut)??,
+            result = timeout(self.settings.handshake_timeout, opening.established()) => result.map_err(|_| Error::TimedOut)??,
             () = end.lost() => return Err(Error::Lost("its circuit died".to_owned())),
         };
         let routes = Routes::new(self.hub.clone(), self.settings.associations);
-        let shared = Shared::new(quic, routes, Place::Originator { registration, endpoint });
+        let shared = Shared::new(quic, routes, Place::Originator(registration));
         Ok(Connection::new(shared, end, self.windows(), self.settings.reply_timeout))
     }
 
@@ -141,24 +126,6 @@ impl Endpoint {
         }
     }
 
-    fn client_endpoint(&self, registration: &Registration) -> Result<quinn::Endpoint, Error> {
-        let Registration { hub, end } = registration;
-        let tag = end.tag;
-        let mut config = EndpointConfig::default();
-        config.max_udp_payload_size(MTU).map_err(setup)?;
-        config.cid_generator(move || Box::new(TaggedIds::new(tag)));
-        let socket = Arc::new(ClientSocket { hub: hub.clone(), end: end.clone() });
-        let runtime = Arc::new(self.drivers.clone());
-        quinn::Endpoint::new_with_abstract_socket(config, None, socket, runtime).map_err(setup)
-    }
-
-    /// Its own for each connection: nothing of one is known to another.
-    fn client_config(&self, expected_key: &[u8; 32]) -> Result<ClientConfig, Error> {
-        let mut config = ClientConfig::new(tls::client(expected_key)?);
-        config.transport_config(self.transport.clone()).token_store(Arc::new(NoneTokenStore));
-        Ok(config)
-    }
-
     /// Runs `work`, which copies from streams of this endpoint's connections or into them, on the thread of this
     /// endpoint: right after the connection that woke it. It ends when it is done, when it panics, or with the runtime.
     pub fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
@@ -168,17 +135,17 @@ impl Endpoint {
     /// The next originator that comes; none when the endpoint is closed, or takes none. Those
     /// that come while too many are here are refused and counted.
     pub async fn accept(&self) -> Option<Incoming> {
-        let Server { quic: endpoint, gate } = self.server.as_ref()?;
+        let Server { listener, gate } = self.server.as_ref()?;
         loop {
-            let quic = endpoint.accept().await?;
-            let carrier = carrier_of(quic.remote_address());
+            let handshake = listener.accept().await?;
+            let carrier = handshake.carrier();
             let Some(admission) = gate.admit(carrier) else {
+                // Dropped, and so refused.
                 count(&self.hub.tally.refused_connections);
-                quic.refuse();
                 continue;
             };
             let (hub, settings) = (self.hub.clone(), self.settings.clone());
-            return Some(Incoming { quic, carrier, admission, hub, settings });
+            return Some(Incoming { handshake, carrier, admission, hub, settings });
         }
     }
 
@@ -188,7 +155,7 @@ impl Endpoint {
         self.closed.store(true, Ordering::Release);
         self.hub.close_clients();
         if let Some(server) = &self.server {
-            server.quic.close(FINISHED, b"");
+            server.listener.close(FINISHED);
         }
     }
 }

@@ -7,7 +7,7 @@
 //!
 //! One [`endpoint`] a worker thread gives an [`Endpoint`], through which connections are made and
 //! taken, and a [`CircuitPort`], through which core moves the QUIC datagrams between it and the
-//! worker's circuits. The only crate that names quinn. It opens no socket and connects to nothing
+//! worker's circuits. The only crate that names quinn-proto. It opens no socket and connects to nothing
 //! (that is `host/exit`), knows no path and no cell, and picks no circuit (that is core). Its
 //! only I/O is timers, of the tokio runtime that [`endpoint`] is called in.
 //!
@@ -28,6 +28,7 @@
 //! `association` is the index of its stream (RFC 9000 section 2.1, the id without its low two
 //! bits), `part` 0 for a whole body, 1 and 2 for its halves, which `sequence` joins.
 
+mod addresses;
 mod association;
 mod congestion;
 mod connection;
@@ -38,9 +39,9 @@ mod fair;
 mod message;
 mod port;
 mod queue;
+mod quic;
 mod server;
 mod settings;
-mod socket;
 mod tls;
 mod tunnel_stream;
 mod windows;
@@ -68,7 +69,7 @@ pub struct Carrier {
     pub circuit: CircuitHandle,
 }
 
-/// What failed, in this crate's own words: quinn's types stay here.
+/// What failed, in this crate's own words: quinn-proto's types stay here.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The settings cannot be used.
@@ -102,6 +103,11 @@ pub enum ErrorKind {
 }
 
 impl Error {
+    /// Settings that cannot be used.
+    fn setup(error: impl std::fmt::Display) -> Self {
+        Self::Setup(error.to_string())
+    }
+
     /// Which kind it is.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
@@ -114,9 +120,9 @@ impl Error {
     }
 }
 
-impl From<quinn::ConnectionError> for Error {
-    fn from(error: quinn::ConnectionError) -> Self {
-        use quinn::ConnectionError as Cause;
+impl From<quinn_proto::ConnectionError> for Error {
+    fn from(error: quinn_proto::ConnectionError) -> Self {
+        use quinn_proto::ConnectionError as Cause;
         match &error {
             // RFC 9001 section 4.8: a TLS alert is a code of 0x0100 to 0x01ff.
             Cause::TransportError(fault) if (0x100..0x200).contains(&u64::from(fault.code)) => {

@@ -1,12 +1,12 @@
-//! Core's end of the synthetic socket, and what both ends share.
+//! Core's end of the circuits: where it takes QUIC datagrams and brings them, and what both sides share.
 
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::future::poll_fn;
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, Weak};
-use std::task::{Context, Poll, Waker};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::task::{Poll, Waker};
 
 use tokio::sync::Notify;
 use warren_schemas::CircuitHandle;
@@ -14,25 +14,20 @@ use warren_schemas::cell::MAX_INNER;
 use warren_schemas::control::CircuitEnd;
 
 use crate::Carrier;
+use crate::addresses::{home_of, tag_of};
 use crate::connection::Shared;
 use crate::queue::Queue;
-use crate::socket::{home_of, tag_of};
+use crate::quic::{Listener, Quic, WeakQuic};
 use crate::{Error, lock};
 
-/// Bytes that wait for core; when they are there, quinn waits.
+/// Bytes that wait for core; when they are there, connections wait.
 const OUT_LIMIT: usize = 1 << 20;
-/// Bytes that wait for one originator's connection; what comes on top is dropped and counted.
-const CLIENT_LIMIT: usize = 1 << 20;
-/// Bytes that wait for all last hop's connections; what comes on top is dropped and counted.
-const SERVER_LIMIT: usize = 4 << 20;
 /// Originator's connections of one endpoint.
 const CLIENTS: usize = 4096;
 
 /// What was dropped or refused, and why.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Counters {
-    /// Datagrams from a circuit for which no room was left.
-    pub full: u64,
     /// Datagrams from a circuit that no connection here expects there.
     pub unknown: u64,
     /// Connections refused because too many exist.
@@ -45,7 +40,6 @@ pub struct Counters {
 
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
-    pub(crate) full: AtomicU64,
     pub(crate) unknown: AtomicU64,
     pub(crate) refused_connections: AtomicU64,
     pub(crate) bad_requests: AtomicU64,
@@ -67,39 +61,6 @@ fn fits(datagram: &[u8]) -> bool {
     (1..=MAX_INNER).contains(&datagram.len())
 }
 
-/// Datagrams on their way to quinn, and who waits for them.
-#[derive(Debug)]
-pub(crate) struct Inbox(Mutex<(Queue, Option<Waker>)>);
-
-impl Inbox {
-    fn with_limit(limit: usize) -> Self {
-        Self(Mutex::new((Queue::with_limit(limit), None)))
-    }
-
-    /// Takes datagrams one after the other, and answers for how many there was no room.
-    fn push<'a>(&self, carrier: Carrier, datagrams: impl Iterator<Item = &'a [u8]>) -> u64 {
-        let mut inner = lock(&self.0);
-        let refused = datagrams.filter(|datagram| !inner.0.push(carrier, datagram)).count();
-        let waker = inner.1.take();
-        drop(inner);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
-        refused as u64
-    }
-
-    /// Runs `take` until it answers false or nothing waits; pending when nothing waited.
-    pub(crate) fn poll(&self, context: &Context<'_>, mut take: impl FnMut(&mut Queue) -> bool) -> Poll<()> {
-        let mut inner = lock(&self.0);
-        if inner.0.is_empty() {
-            inner.1 = Some(context.waker().clone());
-            return Poll::Pending;
-        }
-        while !inner.0.is_empty() && take(&mut inner.0) {}
-        Poll::Ready(())
-    }
-}
-
 /// One originator's connection, as the port knows it.
 #[derive(Debug)]
 pub(crate) struct ClientEnd {
@@ -107,7 +68,8 @@ pub(crate) struct ClientEnd {
     circuit: AtomicU32,
     /// The circuit before the last migration: late datagrams still come by it.
     previous: AtomicU32,
-    pub(crate) inbox: Inbox,
+    /// The connection, once it began.
+    quic: OnceLock<WeakQuic>,
     dead: AtomicU32,
     told: Notify,
     closing: AtomicBool,
@@ -136,6 +98,12 @@ impl ClientEnd {
         }
     }
 
+    /// From now on its datagrams go to `quic`.
+    pub(crate) fn serve(&self, quic: &Quic) {
+        // Set once: an end has one connection.
+        drop(self.quic.set(quic.downgrade()));
+    }
+
     pub(crate) fn migrate(&self, to: CircuitHandle) {
         let from = self.circuit.swap(to.0, Ordering::AcqRel);
         self.previous.store(from, Ordering::Release);
@@ -155,13 +123,14 @@ pub(crate) struct Out {
     pub(crate) writers: Vec<Waker>,
 }
 
-/// What endpoint, sockets and port share.
+/// What endpoint, connections and port share.
 #[derive(Debug)]
 pub(crate) struct Hub {
     worker: u8,
     out: Mutex<Out>,
     clients: Mutex<HashMap<u32, Arc<ClientEnd>>>,
-    pub(crate) server: Inbox,
+    /// Takes originators' connections, if this node is an exit.
+    listener: OnceLock<Weak<Listener>>,
     servers: Mutex<Vec<Weak<Shared>>>,
     random: RandomState,
     registered: AtomicU64,
@@ -175,12 +144,18 @@ impl Hub {
             worker,
             out: Mutex::new(Out { queue, reader: None, writers: Vec::new() }),
             clients: Mutex::default(),
-            server: Inbox::with_limit(SERVER_LIMIT),
+            listener: OnceLock::new(),
             servers: Mutex::default(),
             random: RandomState::new(),
             registered: AtomicU64::new(0),
             tally: Tally::default(),
         })
+    }
+
+    /// From now on what comes to a last hop goes to `listener`.
+    pub(crate) fn serve(&self, listener: &Arc<Listener>) {
+        // Set once: an endpoint has one listener.
+        drop(self.listener.set(Arc::downgrade(listener)));
     }
 
     /// A circuit of this thread's own worker.
@@ -206,7 +181,7 @@ impl Hub {
             tag,
             circuit: AtomicU32::new(circuit.0),
             previous: AtomicU32::new(circuit.0),
-            inbox: Inbox::with_limit(CLIENT_LIMIT),
+            quic: OnceLock::new(),
             dead: AtomicU32::new(0),
             told: Notify::new(),
             closing: AtomicBool::new(false),
@@ -264,7 +239,7 @@ impl Drop for Registration {
     }
 }
 
-/// Core's end of the synthetic socket: QUIC datagrams in from circuits, and out to them.
+/// Core's end: QUIC datagrams in from circuits, and out to them.
 ///
 /// One thread uses it. Datagrams are at most `MAX_INNER` bytes.
 #[derive(Debug)]
@@ -286,8 +261,8 @@ impl CircuitPort {
         named.unwrap_or(self.hub.worker)
     }
 
-    /// Takes a datagram that arrived on `carrier`, of which this node is `end`. Without room, or when
-    /// no connection expects it there, it is dropped and counted.
+    /// Takes a datagram that arrived on `carrier`, of which this node is `end`. When no connection expects it there, it is
+    /// dropped and counted.
     pub fn deliver(&self, carrier: Carrier, end: CircuitEnd, datagram: &[u8]) {
         self.deliver_all(carrier, end, std::iter::once(datagram));
     }
@@ -305,7 +280,10 @@ impl CircuitPort {
             fits(datagram)
         });
         match end {
-            CircuitEnd::LastHop => add(&tally.full, self.hub.server.push(carrier, datagrams)),
+            CircuitEnd::LastHop => match self.hub.listener.get().and_then(Weak::upgrade) {
+                Some(listener) => listener.receive(carrier, datagrams),
+                None => add(&tally.unknown, datagrams.count() as u64),
+            },
             CircuitEnd::Originator => self.deliver_to_clients(carrier, datagrams),
             _ => add(&tally.unknown, datagrams.count() as u64),
         }
@@ -317,7 +295,11 @@ impl CircuitPort {
         while let Some(tag) = datagrams.peek().map(|first| tag_of(first)) {
             let run = std::iter::from_fn(|| datagrams.next_if(|next| tag_of(next) == tag));
             match tag.and_then(|tag| self.client(tag, carrier)) {
-                Some(client) => add(&tally.full, client.inbox.push(carrier, run)),
+                Some(client) => match client.quic.get().and_then(WeakQuic::upgrade) {
+                    Some(quic) => quic.receive(run),
+                    // It begins, or is over.
+                    None => run.for_each(drop),
+                },
                 None => add(&tally.unknown, run.count() as u64),
             }
         }
@@ -387,7 +369,7 @@ impl CircuitPort {
         }
         let servers: Vec<_> = lock(&self.hub.servers).iter().filter_map(Weak::upgrade).collect();
         for shared in servers {
-            let carrier = shared.carrier();
+            let carrier = shared.quic.carrier();
             if carrier.worker == worker {
                 shared.circuit_dead(carrier);
             }
@@ -400,7 +382,6 @@ impl CircuitPort {
         let tally = &self.hub.tally;
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Counters {
-            full: read(&tally.full),
             unknown: read(&tally.unknown),
             refused_connections: read(&tally.refused_connections),
             bad_requests: read(&tally.bad_requests),

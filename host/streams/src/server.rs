@@ -15,6 +15,7 @@ use crate::association::{Routes, TunnelAssociation};
 use crate::connection::{CIRCUIT_LOST, Loss, Place, Shared};
 use crate::fair::FairQueue;
 use crate::port::{Hub, count};
+use crate::quic::{Handshake, Quic};
 use crate::settings::Settings;
 use crate::tunnel_stream::TunnelStream;
 use crate::windows::{self, LEAST, Purse, Windows};
@@ -94,7 +95,7 @@ impl Drop for Admission {
 /// Someone who began a handshake. Dropped, it is refused.
 #[derive(Debug)]
 pub struct Incoming {
-    pub(crate) quic: quinn::Incoming,
+    pub(crate) handshake: Handshake,
     pub(crate) carrier: Carrier,
     pub(crate) admission: Admission,
     pub(crate) hub: Arc<Hub>,
@@ -113,9 +114,9 @@ impl Incoming {
     /// # Errors
     /// [`Error::TimedOut`] after `handshake_timeout`, or what else ended it.
     pub async fn establish(self) -> Result<ServerConnection, Error> {
-        let Self { quic, admission, hub, settings, .. } = self;
-        let quic =
-            timeout(settings.handshake_timeout, quic.accept()?).await.map_err(|_| Error::TimedOut)??;
+        let Self { handshake, admission, hub, settings, .. } = self;
+        let opening = handshake.accept()?.established();
+        let quic = timeout(settings.handshake_timeout, opening).await.map_err(|_| Error::TimedOut)??;
         let windows = admission.gate.windows(&settings);
         let routes = Routes::new(hub.clone(), settings.associations);
         let shared = Shared::new(quic, routes, Place::LastHop { _admission: admission });
@@ -163,7 +164,7 @@ impl ServerConnection {
     /// The circuit that carries it now.
     #[must_use]
     pub fn carrier(&self) -> Carrier {
-        self.shared.carrier()
+        self.shared.quic.carrier()
     }
 
     /// Waits until it is closed, by whichever side.
@@ -216,7 +217,7 @@ impl Desk {
     /// Reads requests and hands out datagrams, until the connection is gone.
     async fn serve(
         self,
-        quic: quinn::Connection,
+        quic: Quic,
         routes: Arc<Routes>,
         queue: FairQueue,
         loss: Arc<Loss>,
@@ -227,7 +228,7 @@ impl Desk {
         let mut lost = pin!(loss.unrepaired(&quic, self.settings.migration_grace));
         loop {
             tokio::select! {
-                halves = quic.accept_bi(), if reading.len() < PENDING => {
+                halves = quic.accept(), if reading.len() < PENDING => {
                     let (Ok(halves), Some(shared)) = (halves, self.shared.upgrade()) else { break };
                     let stream = TunnelStream::new(shared, halves);
                     reading.spawn(read_in_time(stream, self.hub.clone(), self.settings.clone(), self.asked.clone()));
@@ -241,7 +242,7 @@ impl Desk {
                 () = &mut windows => {}
                 () = &mut turns => {}
                 () = &mut lost => {
-                    quic.close(CIRCUIT_LOST, b"");
+                    quic.close(CIRCUIT_LOST);
                     break;
                 }
             }

@@ -1,5 +1,6 @@
 mod bad_input;
 mod datagrams;
+mod driving;
 mod glue;
 mod migration;
 mod streams;

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use quinn_proto::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, ring, verify_tls13_signature_with_raw_key};
@@ -50,10 +50,6 @@ fn spki(key: &[u8; 32]) -> Vec<u8> {
     [&SPKI_PREFIX[..], key].concat()
 }
 
-fn setup(error: impl std::fmt::Display) -> Error {
-    Error::Setup(error.to_string())
-}
-
 /// What an originator checks a last hop with: `expected_key` and no other.
 pub(crate) fn client(expected_key: &[u8; 32]) -> Result<Arc<QuicClientConfig>, Error> {
     let provider = provider();
@@ -61,14 +57,14 @@ pub(crate) fn client(expected_key: &[u8; 32]) -> Result<Arc<QuicClientConfig>, E
     let verifier = PinnedKey { spki: spki(expected_key), algorithms };
     let mut config = rustls::ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
-        .map_err(setup)?
+        .map_err(Error::setup)?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier))
         .with_no_client_auth();
     config.resumption = Resumption::disabled();
     config.enable_early_data = false;
     config.alpn_protocols = vec![ALPN.to_vec()];
-    Ok(Arc::new(QuicClientConfig::try_from(config).map_err(setup)?))
+    Ok(Arc::new(QuicClientConfig::try_from(config).map_err(Error::setup)?))
 }
 
 /// What a last hop proves itself with.
@@ -78,7 +74,7 @@ pub(crate) fn server(secret: &[u8; 32]) -> Result<Arc<QuicServerConfig>, Error> 
 
 pub(crate) fn signer(secret: &[u8; 32]) -> Result<Arc<dyn SigningKey>, Error> {
     let der = Zeroizing::new([&PKCS8_PREFIX[..], secret].concat());
-    ring::sign::any_eddsa_type(&PrivatePkcs8KeyDer::from(der.as_slice())).map_err(setup)
+    ring::sign::any_eddsa_type(&PrivatePkcs8KeyDer::from(der.as_slice())).map_err(Error::setup)
 }
 
 pub(crate) fn presenting(
@@ -88,14 +84,14 @@ pub(crate) fn presenting(
     let identity = CertifiedKey::new(vec![CertificateDer::from(spki(key))], signer);
     let mut config = rustls::ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
-        .map_err(setup)?
+        .map_err(Error::setup)?
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(Arc::new(identity))));
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     config.max_early_data_size = 0;
     config.alpn_protocols = vec![ALPN.to_vec()];
-    Ok(Arc::new(QuicServerConfig::try_from(config).map_err(setup)?))
+    Ok(Arc::new(QuicServerConfig::try_from(config).map_err(Error::setup)?))
 }
 
 /// Accepts one raw public key, and the signatures of its holder.

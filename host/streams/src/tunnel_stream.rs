@@ -3,18 +3,18 @@
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
-use std::slice;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use quinn::{RecvStream, SendStream, VarInt};
+use quinn_proto::VarInt;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::connection::Shared;
 use crate::fair::Flow;
+use crate::quic::{RecvStream, SendStream};
 
 /// Bytes that QUIC is given at once: it makes room for others when all of such a piece were acknowledged.
 const PIECE: usize = 16 * 1024;
@@ -56,7 +56,7 @@ impl TunnelStream {
 
     /// What its datagrams are marked with; none past the 2^32nd stream of a connection.
     pub(crate) fn index(&self) -> Option<u32> {
-        self.send.id().index().try_into().ok()
+        self.send.index().try_into().ok()
     }
 }
 
@@ -92,30 +92,28 @@ impl AsyncWrite for TunnelStream {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.finished {
             return Poll::Ready(Ok(()));
         }
         self.finished = true;
         self.flow.give_up();
-        ready!(AsyncWrite::poll_shutdown(Pin::new(&mut self.send), context))?;
-        Poll::Ready(Ok(()))
+        Poll::Ready(self.send.finish())
     }
 }
 
 /// A turn of `send` begins when `priority` is a new one.
 fn begin(send: &SendStream, priority: Option<i32>) {
     if let Some(priority) = priority {
-        // Fails only when the stream is over.
-        drop(send.set_priority(priority));
+        send.set_priority(priority);
     }
 }
 
 /// Writes as many pieces as there is room for.
-fn poll_pieces(send: &mut SendStream, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+fn poll_pieces(send: &SendStream, context: &Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
     let mut written = 0;
     for piece in bytes.chunks(PIECE) {
-        match AsyncWrite::poll_write(Pin::new(&mut *send), context, piece) {
+        match send.poll_write(context, piece) {
             Poll::Ready(Ok(length)) if length == piece.len() => written += length,
             Poll::Ready(Ok(length)) => return Poll::Ready(Ok(written + length)),
             other if written == 0 => return other,
@@ -129,7 +127,7 @@ fn poll_pieces(send: &mut SendStream, context: &mut Context<'_>, bytes: &[u8]) -
 /// What goes into a [`TunnelStream`].
 #[derive(Debug)]
 pub struct Writing<'a> {
-    send: &'a mut SendStream,
+    send: &'a SendStream,
     flow: &'a mut Flow,
     finished: &'a mut bool,
 }
@@ -148,14 +146,14 @@ impl Writing<'_> {
     pub fn finish(&mut self) -> io::Result<()> {
         *self.finished = true;
         self.flow.give_up();
-        Ok(self.send.finish()?)
+        self.send.finish()
     }
 }
 
 /// A stream's turn to write. Others wait until it has written or is dropped, or has brought nothing for a while.
 #[derive(Debug)]
 pub struct Turn<'a> {
-    send: &'a mut SendStream,
+    send: &'a SendStream,
     flow: &'a mut Flow,
 }
 
@@ -172,8 +170,7 @@ impl Turn<'_> {
                 let written = poll_fn(|context| {
                     self.flow.poll(context, |context, priority| {
                         begin(self.send, priority);
-                        // Dropped while it is pending: it has written nothing then.
-                        pin!(self.send.write_chunks(slice::from_mut(&mut piece))).poll(context)
+                        self.send.poll_write_bytes(context, &mut piece)
                     })
                 });
                 written.await?;
@@ -197,8 +194,7 @@ impl Drop for TunnelStream {
     fn drop(&mut self) {
         self.shared.open.fetch_sub(1, Ordering::Relaxed);
         if !self.finished {
-            // Fails only when the stream is over already.
-            drop(self.send.reset(RESET));
+            self.send.reset(RESET);
         }
     }
 }

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use quinn::VarInt;
+use crate::quic::Quic;
 
 /// What every connection may send, whatever the purse holds.
 pub(crate) const LEAST: u64 = 64 * 1024;
@@ -120,18 +120,16 @@ impl Watch {
 }
 
 /// Keeps the windows of `quic`, of which so many `streams` are open, as large as it needs, as long as it is polled.
-pub(crate) async fn follow(quic: quinn::Connection, mut windows: Windows, streams: Arc<AtomicUsize>) {
+pub(crate) async fn follow(quic: Quic, mut windows: Windows, streams: Arc<AtomicUsize>) {
     let mut watch = Watch { gives_back: windows.gives_back, ..Watch::default() };
     let mut receive = windows.receive(0);
     loop {
-        let (window, sent) =
-            (quic.congestion_state().metrics().congestion_window, quic.stats().frame_tx.stream);
+        let (window, sent) = quic.sending();
         let (wanted, pause) = watch.look(window, sent);
         quic.set_send_window(windows.send.adjust(wanted));
         let before = std::mem::replace(&mut receive, windows.receive(streams.load(Ordering::Relaxed)));
         if receive != before {
-            // Beyond what QUIC can say, no window has to go.
-            quic.set_receive_window(VarInt::from_u64(receive).unwrap_or(VarInt::MAX));
+            quic.set_receive_window(receive);
         }
         tokio::time::sleep(pause).await;
     }

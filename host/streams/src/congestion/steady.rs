@@ -27,10 +27,10 @@ use std::any::Any;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use quinn::congestion::{Controller, ControllerFactory, ControllerMetrics};
 use quinn_proto::RttEstimator;
+use quinn_proto::congestion::{Controller, ControllerFactory, ControllerMetrics};
 
-use crate::socket::SEGMENTS;
+use crate::queue::SEGMENTS;
 
 /// Waiting that tells of a queue which is ours to end, and at how many bytes a second; see [`Steady::patience`].
 /// About what CoDel in a relay's queue lets pass (20 ms).

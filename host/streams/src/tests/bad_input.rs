@@ -1,5 +1,8 @@
 //! What a hostile other side sends.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use warren_schemas::CircuitHandle;
 use warren_schemas::cell::MAX_INNER;
@@ -63,23 +66,14 @@ async fn datagrams_of_another_circuit_are_not_a_connections() {
 
 #[tokio::test]
 async fn what_came_at_once_is_told_apart() {
-    let hub = port::Hub::new(0);
-    let (one, two) = (hub.register(CircuitHandle(1)).unwrap(), hub.register(CircuitHandle(1)).unwrap());
-    let port = CircuitPort::new(hub);
+    let port = CircuitPort::new(port::Hub::new(0));
+    let (one, two) =
+        (port.hub.register(CircuitHandle(1)).unwrap(), port.hub.register(CircuitHandle(1)).unwrap());
     let of = |tag: u32, length| [&[0x40][..], &tag.to_be_bytes(), &vec![0; length]].concat();
     let (mine, theirs, unknown) = (of(one.end.tag, 30), of(two.end.tag, 31), of(!one.end.tag, 32));
     let (long, empty) = (of(one.end.tag, MAX_INNER), Vec::new());
     let all = [&mine, &mine, &theirs, &unknown, &long, &theirs, &empty, &mine];
     port.deliver_all(carrier(1), CircuitEnd::Originator, all.into_iter().map(Vec::as_slice));
-    let taken = |end: &ClientEnd| {
-        let mut lengths = Vec::new();
-        let context = std::task::Context::from_waker(std::task::Waker::noop());
-        let took =
-            end.inbox.poll(&context, |queue| queue.pop(|_, bytes| lengths.push(bytes.len())).is_some());
-        assert!(took.is_ready());
-        lengths
-    };
-    assert_eq!((taken(&one.end), taken(&two.end)), (vec![35; 3], vec![36; 2]));
     assert_eq!(port.counters(), Counters { unknown: 3, ..Counters::default() });
 }
 
@@ -157,11 +151,26 @@ async fn connections_are_bounded_for_a_circuit_and_in_all() {
     assert_eq!(pair.far_port.counters().refused_connections, 2);
 }
 
-#[tokio::test]
-async fn a_full_port_drops_and_counts() {
-    let (_endpoint, port) = endpoint(Settings { stream_key: Some(SECRET), ..Settings::default() }).unwrap();
-    for _ in 0..5000 {
-        port.deliver(carrier(1), CircuitEnd::LastHop, &[0xc0; 1240]);
+#[tokio::test(start_paused = true)]
+async fn handshakes_that_nobody_takes_are_bounded() {
+    let pair = Arc::new(pair());
+    let mut asking = tokio::task::JoinSet::new();
+    for circuit in 0..300 {
+        let pair = pair.clone();
+        asking
+            .spawn(async move { pair.originator.connect(CircuitHandle(circuit), public_key(&SECRET)).await });
     }
-    assert!(port.counters().full > 1000);
+    // Those that found no place ask again, and find one when the first are dropped, and so refused.
+    for (seconds, places) in [(3, 256), (5, 44)] {
+        tokio::time::sleep(Duration::from_secs(seconds)).await;
+        let mut taken = Vec::new();
+        while let Ok(incoming) = tokio::time::timeout(Duration::ZERO, pair.last_hop.accept()).await {
+            taken.push(incoming);
+        }
+        assert_eq!(taken.len(), places);
+    }
+    while let Some(refused) = asking.join_next().await {
+        let refused = refused.unwrap();
+        assert!(matches!(refused, Err(Error::Lost(_))), "{refused:?}");
+    }
 }

@@ -69,6 +69,7 @@ async fn carry(
 ) {
     loop {
         from.outgoing().await;
+        let mut taken = Vec::new();
         from.drain(64, |Carrier { circuit, .. }, datagram| {
             assert!(datagram.len() <= warren_schemas::cell::MAX_INNER);
             let (near, there) = match end {
@@ -76,14 +77,23 @@ async fn carry(
                 _ => (CircuitHandle(circuit.0 - 1000), CircuitHandle(circuit.0 - 1000)),
             };
             if !cut.lock().unwrap().contains(&near) {
-                to.deliver(carrier(there.0), end, datagram);
+                taken.push((there.0, datagram.to_vec()));
             }
         });
+        for same in taken.chunk_by(|(one, _), (other, _)| one == other) {
+            let datagrams = same.iter().map(|(_, datagram)| datagram.as_slice());
+            to.deliver_all(carrier(same[0].0), end, datagrams);
+        }
         tokio::task::yield_now().await;
     }
 }
 
 impl Pair {
+    /// Nothing is carried any more.
+    pub(crate) fn stop(&mut self) {
+        self.tasks.drain(..).for_each(|task| task.abort());
+    }
+
     pub(crate) async fn connect(&self, circuit: u32) -> (Connection, ServerConnection) {
         let accept = async { self.last_hop.accept().await.unwrap().establish().await.unwrap() };
         let connect = self.originator.connect(CircuitHandle(circuit), public_key(&SECRET));
