@@ -149,6 +149,12 @@ impl Endpoint {
         }
     }
 
+    /// Connections that were taken and are not over.
+    #[cfg(test)]
+    pub(crate) fn taken(&self) -> usize {
+        self.server.as_ref().map_or(0, |server| server.listener.connections())
+    }
+
     /// Closes every connection and takes no more. The other sides are told by what
     /// [`CircuitPort::drain`] gives after this.
     pub fn close(&self) {

@@ -204,11 +204,7 @@ impl Quic {
     /// The next stream of the other side's. Those that came before it closed are all given out.
     pub(crate) async fn accept(&self) -> Result<(SendStream, RecvStream), ConnectionError> {
         let id = self.wait(&self.0.news.arrived, |state| match state.proto.streams().accept(Dir::Bi) {
-            Some(id) => {
-                // The other side may open another now.
-                state.wake();
-                Some(Ok(id))
-            }
+            Some(id) => Some(Ok(id)),
             None => state.error.clone().map(Err),
         });
         Ok(stream::halves(self, id.await?))

@@ -137,6 +137,12 @@ impl Listener {
         desk.router.handle_event(handle, event)
     }
 
+    /// Connections that are known.
+    #[cfg(test)]
+    pub(crate) fn connections(&self) -> usize {
+        lock(&self.desk).connections.len()
+    }
+
     /// A connection is over before it was drained.
     pub(super) fn forget(&self, handle: ConnectionHandle) {
         if lock(&self.desk).connections.contains_key(&handle) {

@@ -61,7 +61,14 @@ async fn what_waits_for_core_is_bounded_and_goes_on_when_it_is_taken() {
     let first = taken(&pair.far_port, usize::MAX);
     let bytes: usize = first.iter().map(|(_, datagram)| datagram.len()).sum();
     assert!((1 << 20..(1 << 20) + 20_000).contains(&bytes), "{bytes}");
+    // Before anything is acknowledged: those for whom there was no room.
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    let second = taken(&pair.far_port, usize::MAX);
+    assert!(second.len() > 500, "{}", second.len());
     give_back(&pair.near_port, &first);
+    give_back(&pair.near_port, &second);
     let carry = async {
         loop {
             for (circuit, datagram) in taken(&pair.near_port, 50) {
@@ -121,6 +128,58 @@ async fn a_reset_is_told_as_often_as_it_is_asked_for() {
     })
     .await;
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_writer_goes_on_as_soon_as_its_reader_does() {
+    const LENGTH: usize = 9 << 20;
+    let pair = pair();
+    let (connection, server) = pair.connect(1).await;
+    let to = target();
+    let (near, far) = tokio::join!(connection.open(&to), async {
+        let Some(Asked::Connect { answer, .. }) = server.next().await else { panic!() };
+        answer.accept("192.0.2.7:7".parse().unwrap()).await.unwrap()
+    });
+    let (mut near, mut far) = (near.unwrap(), far);
+    tokio::spawn(async move {
+        far.write_all(&vec![1; LENGTH]).await.unwrap();
+        far.shutdown().await.unwrap();
+        std::future::pending::<()>().await;
+    });
+    // Until as much is written as a stream may have unread, and nothing moves any more. Windows are looked at each second, which
+    // would find what was forgotten.
+    tokio::time::sleep(Duration::from_millis(8500)).await;
+    let start = tokio::time::Instant::now();
+    let mut got = Vec::new();
+    near.read_to_end(&mut got).await.unwrap();
+    assert_eq!(got.len(), LENGTH);
+    assert!(start.elapsed() < Duration::from_millis(300), "{:?}", start.elapsed());
+}
+
+#[tokio::test]
+async fn whoever_migrates_has_another_connection_id() {
+    let mut pair = pair();
+    let (connection, _server) = within(pair.connect(1)).await;
+    // Until the last hop has given some.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    pair.stop();
+    let mut stream = connection.open_stream().await.unwrap();
+    stream.write_all(b"here").await.unwrap();
+    tokio::task::yield_now().await;
+    let before = taken(&pair.near_port, 10);
+    connection.migrate(CircuitHandle(2));
+    tokio::task::yield_now().await;
+    let after = taken(&pair.near_port, 10);
+    // Short headers: the id is behind the first byte.
+    let ids = |taken: &[(CircuitHandle, Vec<u8>)]| -> Vec<(u32, Vec<u8>)> {
+        taken.iter().map(|(circuit, datagram)| (circuit.0, datagram[1..9].to_vec())).collect()
+    };
+    let (before, after) = (ids(&before), ids(&after));
+    assert!(!before.is_empty() && !after.is_empty());
+    assert!(
+        before.iter().all(|(circuit, _)| *circuit == 1) && after.iter().all(|(circuit, _)| *circuit == 2)
+    );
+    assert!(before.iter().all(|(_, old)| after.iter().all(|(_, new)| old != new)), "{before:?} {after:?}");
 }
 
 #[test]

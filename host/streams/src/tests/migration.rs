@@ -154,7 +154,7 @@ async fn nothing_is_left_of_connections_that_are_over() {
     }
     tokio::time::sleep(Duration::from_secs(200)).await;
     assert_eq!(metrics.num_alive_tasks(), tasks);
-    assert_eq!(pair.near_port.hub.clients(), 0);
+    assert_eq!((pair.near_port.hub.clients(), pair.last_hop.taken()), (0, 0));
 }
 
 /// What two threads of a last hop's node do for each other: circuits 1 to 9 belong to worker 0, those

@@ -1,5 +1,8 @@
 //! Streams: bytes, halves, many, refusals.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use warren_ports::DialError;
 use warren_schemas::CircuitHandle;
@@ -177,4 +180,28 @@ async fn a_closed_endpoint_closes_its_connections_and_makes_no_more() {
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     pair.last_hop.close();
     assert!(within(pair.last_hop.accept()).await.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_closed_last_hop_closes_what_stands_and_refuses_the_rest() {
+    let pair = Arc::new(pair());
+    let (standing, _server) = pair.connect(1).await;
+    let mut asking = tokio::task::JoinSet::new();
+    for circuit in [2, 3] {
+        let pair = pair.clone();
+        asking
+            .spawn(async move { pair.originator.connect(CircuitHandle(circuit), public_key(&SECRET)).await });
+    }
+    let begun = pair.last_hop.accept().await.unwrap();
+    let start = tokio::time::Instant::now();
+    pair.last_hop.close();
+    assert!(begun.establish().await.is_err());
+    standing.closed().await;
+    while let Some(refused) = asking.join_next().await {
+        assert_eq!(refused.unwrap().unwrap_err().kind(), ErrorKind::Lost);
+    }
+    // And who comes later.
+    let late = pair.originator.connect(CircuitHandle(4), public_key(&SECRET)).await;
+    assert_eq!(late.unwrap_err().kind(), ErrorKind::Lost);
+    assert!(start.elapsed() < Duration::from_millis(500), "nobody has to find out for himself");
 }
