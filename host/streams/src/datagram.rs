@@ -118,7 +118,8 @@ impl Halves {
         if self.0.len() >= WAITING_HALVES {
             self.0.pop_front();
         }
-        self.0.push_back((sequence, second, bytes));
+        // A copy: it would keep what came with it.
+        self.0.push_back((sequence, second, Bytes::copy_from_slice(&bytes)));
         None
     }
 }

@@ -42,7 +42,7 @@ struct Server {
     gate: Arc<Gate>,
 }
 
-/// A new endpoint, and core's end of its socket. Its tasks run on the tokio runtime in which
+/// A new endpoint, and core's end of its circuits. Its tasks run on the tokio runtime in which
 /// this is called.
 ///
 /// # Errors

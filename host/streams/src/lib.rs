@@ -1,5 +1,5 @@
-//! Streams inside circuits: QUIC between an originator and the last hop, over a socket that is
-//! the circuit.
+//! Streams inside circuits: QUIC between an originator and the last hop, whose datagrams the circuit
+//! carries.
 //!
 //! A last hop's connection belongs to the worker thread that took it, though its originator may later
 //! come by a circuit of another one: connection ids of a last hop name the thread

@@ -1,7 +1,7 @@
 //! Core's end of the circuits: where it takes QUIC datagrams and brings them, and what both sides share.
 
-use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
+use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -120,7 +120,8 @@ impl ClientEnd {
 pub(crate) struct Out {
     pub(crate) queue: Queue,
     reader: Option<Waker>,
-    pub(crate) writers: Vec<Waker>,
+    /// Connections that found it full, in the order in which they came.
+    pub(crate) writers: VecDeque<Waker>,
 }
 
 /// What endpoint, connections and port share.
@@ -142,7 +143,7 @@ impl Hub {
         let queue = Queue::with_limit(OUT_LIMIT);
         Arc::new(Self {
             worker,
-            out: Mutex::new(Out { queue, reader: None, writers: Vec::new() }),
+            out: Mutex::new(Out { queue, reader: None, writers: VecDeque::new() }),
             clients: Mutex::default(),
             listener: OnceLock::new(),
             servers: Mutex::default(),
@@ -262,12 +263,12 @@ impl CircuitPort {
     }
 
     /// Takes a datagram that arrived on `carrier`, of which this node is `end`. When no connection expects it there, it is
-    /// dropped and counted.
+    /// dropped, and counted if none did a moment ago.
     pub fn deliver(&self, carrier: Carrier, end: CircuitEnd, datagram: &[u8]) {
         self.deliver_all(carrier, end, std::iter::once(datagram));
     }
 
-    /// The same for what arrived one after the other: the connection is looked up and woken once.
+    /// The same for what arrived one after the other: an originator's connection is looked up and woken once.
     pub fn deliver_all<'a>(
         &self,
         carrier: Carrier,
@@ -334,7 +335,10 @@ impl CircuitPort {
         while drained < max && out.queue.pop(&mut take).is_some() {
             drained += 1;
         }
-        let writers = if drained > 0 { std::mem::take(&mut out.writers) } else { Vec::new() };
+        // As many as there is room for: when nothing waits any more, all of them, as some may have nothing to say.
+        let Out { queue, writers, .. } = &mut *out;
+        let room = if queue.is_empty() { writers.len() } else { queue.room().min(writers.len()) };
+        let writers: Vec<Waker> = writers.drain(..room).collect();
         drop(out);
         for writer in writers {
             writer.wake();

@@ -24,7 +24,7 @@ pub(crate) struct Queue {
 
 /// Datagrams of one circuit and one length, but for the last, which may be shorter.
 #[derive(Debug)]
-struct Run {
+pub(crate) struct Run {
     carrier: Carrier,
     segment: usize,
     bytes: Vec<u8>,
@@ -32,8 +32,19 @@ struct Run {
     head: usize,
 }
 
+impl Run {
+    /// Datagrams of `segment` bytes each but the last.
+    pub(crate) fn new(carrier: Carrier, segment: usize, bytes: Vec<u8>) -> Self {
+        Self { carrier, segment: segment.max(1), bytes, head: 0 }
+    }
+
+    pub(crate) fn datagrams(&self) -> usize {
+        self.bytes.len().div_ceil(self.segment)
+    }
+}
+
 impl Queue {
-    /// One that gives out buffers as long as fewer than `limit` bytes wait.
+    /// One that is full when `limit` bytes wait.
     pub(crate) fn with_limit(limit: usize) -> Self {
         Self { runs: VecDeque::new(), spare: Vec::new(), waiting: 0, limit }
     }
@@ -42,26 +53,40 @@ impl Queue {
         self.runs.is_empty()
     }
 
-    /// An empty buffer to fill; none when as much waits as may.
-    pub(crate) fn buffer(&mut self) -> Option<Vec<u8>> {
-        (self.waiting < self.limit).then(|| self.spare.pop().unwrap_or_else(|| Vec::with_capacity(BUFFER)))
+    /// Whether nothing should be pushed. What is, is kept.
+    pub(crate) fn is_full(&self) -> bool {
+        self.waiting >= self.limit
+    }
+
+    /// Full buffers for which there is room.
+    pub(crate) fn room(&self) -> usize {
+        self.limit.saturating_sub(self.waiting) / BUFFER
+    }
+
+    /// An empty buffer to fill.
+    pub(crate) fn buffer(&mut self) -> Vec<u8> {
+        self.spare.pop().unwrap_or_else(|| Vec::with_capacity(BUFFER))
     }
 
     /// Takes a buffer back.
     pub(crate) fn give_back(&mut self, mut buffer: Vec<u8>) {
-        if self.spare.len() < SPARES {
+        if self.spare.len() < SPARES && buffer.capacity() >= BUFFER {
             buffer.clear();
             self.spare.push(buffer);
         }
     }
 
-    /// Takes datagrams for `carrier`, each of `segment` bytes but the last.
-    pub(crate) fn push(&mut self, carrier: Carrier, segment: usize, bytes: Vec<u8>) {
-        if bytes.is_empty() {
-            return self.give_back(bytes);
+    /// Has `run` wait.
+    pub(crate) fn push(&mut self, mut run: Run) {
+        if run.bytes.len() < BUFFER / 4 {
+            // What is short must not hold a whole buffer: as much memory waits as bytes do, or four times that.
+            let short = run.bytes.as_slice().to_vec();
+            self.give_back(std::mem::replace(&mut run.bytes, short));
         }
-        self.waiting += bytes.len();
-        self.runs.push_back(Run { carrier, segment: segment.max(1), bytes, head: 0 });
+        if !run.bytes.is_empty() {
+            self.waiting += run.bytes.len();
+            self.runs.push_back(run);
+        }
     }
 
     /// Gives the first datagram to `take`; none when there is none.
@@ -91,13 +116,17 @@ mod tests {
         Carrier { worker: circuit as u8, circuit: CircuitHandle(circuit) }
     }
 
+    fn push(queue: &mut Queue, circuit: u32, segment: usize, bytes: &[u8]) {
+        queue.push(Run::new(carrier(circuit), segment, bytes.to_vec()));
+    }
+
     #[test]
     fn datagrams_leave_in_order_with_their_circuits() {
         let mut queue = Queue::with_limit(1000);
         let pushed: [(u32, usize, &[u8]); 4] =
             [(1, 3, b"abcdefg"), (2, 4, b"hijk"), (1, 9, b"l"), (3, 3, b"")];
         for (circuit, segment, bytes) in pushed {
-            queue.push(carrier(circuit), segment, bytes.to_vec());
+            push(&mut queue, circuit, segment, bytes);
         }
         let mut left = Vec::new();
         while let Some(one) = queue.pop(|from, bytes| (from, bytes.to_vec())) {
@@ -109,26 +138,35 @@ mod tests {
     }
 
     #[test]
-    fn a_full_queue_gives_no_buffer_until_there_is_room() {
-        let mut queue = Queue::with_limit(100);
-        let mut buffers = [(); 3].map(|()| queue.buffer().unwrap());
-        buffers.iter_mut().for_each(|buffer| buffer.extend([0; 50]));
-        let [one, two, three] = buffers;
-        queue.push(carrier(1), 20, one);
-        assert!(queue.buffer().is_some());
-        queue.push(carrier(1), 50, two);
-        assert!(queue.buffer().is_none());
-        queue.give_back(three);
-        assert!(queue.buffer().is_none());
+    fn a_queue_is_full_until_something_has_left() {
+        let mut queue = Queue::with_limit(2 * BUFFER);
+        assert_eq!((queue.is_full(), queue.room()), (false, 2));
+        push(&mut queue, 1, 20, &[0; BUFFER]);
+        push(&mut queue, 1, 20, &[0; BUFFER - 1]);
+        assert_eq!((queue.is_full(), queue.room()), (false, 0));
+        push(&mut queue, 1, 50, &[0; 50]);
+        assert_eq!((queue.is_full(), queue.room()), (true, 0));
         assert_eq!(queue.pop(|_, bytes| bytes.len()), Some(20));
-        assert!(queue.buffer().is_some_and(|buffer| buffer.is_empty() && buffer.capacity() >= BUFFER));
+        assert!(queue.is_full());
+        while queue.is_full() {
+            assert_eq!(queue.pop(|_, bytes| bytes.len()), Some(20));
+        }
     }
 
     #[test]
-    fn few_emptied_buffers_are_kept() {
+    fn memory_is_as_much_as_waits_and_some_buffers() {
         let mut queue = Queue::with_limit(usize::MAX);
-        (0..100).for_each(|_| queue.push(carrier(1), 10, vec![0; 10]));
+        for length in [40, BUFFER / 4 - 1, BUFFER / 4, BUFFER] {
+            (0..100).for_each(|_| {
+                let mut bytes = queue.buffer();
+                bytes.resize(length, 0);
+                queue.push(Run::new(carrier(1), MTU.into(), bytes));
+            });
+        }
+        let held: usize = queue.runs.iter().map(|run| run.bytes.capacity()).sum();
+        assert!(held <= 4 * queue.waiting, "{held} of {}", queue.waiting);
         while queue.pop(|_, _| ()).is_some() {}
         assert_eq!(queue.spare.len(), SPARES);
+        assert!(queue.spare.iter().all(|spare| spare.capacity() >= BUFFER && spare.is_empty()));
     }
 }

@@ -14,6 +14,7 @@ mod stream;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::Waker;
@@ -34,6 +35,7 @@ pub(crate) use stream::{RecvStream, SendStream};
 use crate::addresses::{LAST_HOP, TaggedIds, carrier_of};
 use crate::drivers::Drivers;
 use crate::port::{ClientEnd, Hub};
+use crate::queue::Run;
 use crate::settings::MTU;
 use crate::{Carrier, Error, lock, tls};
 
@@ -80,6 +82,10 @@ struct State {
     /// When the timer rings; none when it is not set.
     rings_at: Option<Instant>,
     connected: bool,
+    /// What found no room to wait for core.
+    held: Option<Run>,
+    /// Its state may be anything: it is not touched again.
+    broken: bool,
     /// Why it is over.
     error: Option<ConnectionError>,
     readers: BTreeMap<StreamId, Waker>,
@@ -99,6 +105,12 @@ enum Side {
 /// Time as QUIC's timers have it, of the runtime: tests may stop it.
 fn now() -> Instant {
     tokio::time::Instant::now().into_std()
+}
+
+/// Runs what takes a stranger's bytes apart, on the thread that carries everybody else's: a panic in there ends no more than
+/// what it was about.
+fn guarded<T>(work: impl FnOnce() -> T) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(work)).ok()
 }
 
 /// Copies datagrams into memory that a connection may keep.
@@ -152,6 +164,8 @@ impl Quic {
             timer: None,
             rings_at: None,
             connected: false,
+            held: None,
+            broken: false,
             error: None,
             readers: BTreeMap::new(),
             writers: BTreeMap::new(),
@@ -187,6 +201,9 @@ impl Quic {
     /// Closes it. Whoever waits for it is told at once, and the other side by what it sends next.
     pub(crate) fn close(&self, code: VarInt) {
         let mut state = self.lock();
+        if state.error.is_some() {
+            return;
+        }
         state.proto.close(now(), code, Bytes::new());
         state.end(ConnectionError::LocallyClosed, &self.0.news);
         state.wake();
@@ -247,7 +264,11 @@ impl Quic {
     /// The path is another one now.
     pub(crate) fn path_changed(&self) {
         let mut state = self.lock();
-        // It takes another connection id (RFC 9000 section 9.5) and says something at once, which is what tells the last hop.
+        if state.error.is_some() || state.proto.is_closed() {
+            return;
+        }
+        // It takes another connection id (RFC 9000 section 9.5), if the last hop gave one, and says something at once, which is
+        // what tells the last hop.
         state.proto.local_address_changed();
         state.wake();
     }
@@ -277,23 +298,35 @@ impl Quic {
 
     /// An originator's: takes datagrams of its circuit.
     pub(crate) fn receive<'a>(&self, datagrams: impl Iterator<Item = &'a [u8]>) {
-        let (mut state, now, mut response) = (self.lock(), now(), Vec::new());
-        let State { proto, side: Side::Originator { router, .. }, .. } = &mut *state else { return };
-        blocks(datagrams, |datagram| {
-            // To what is not the connection's it has no answer.
-            if let Some(DatagramEvent::ConnectionEvent(_, event)) =
-                router.handle(now, LAST_HOP, None, None, datagram, &mut response)
-            {
-                proto.handle_event(event);
-            }
+        let (now, mut response) = (now(), Vec::new());
+        self.take(|state| {
+            let State { proto, side: Side::Originator { router, .. }, .. } = state else { return };
+            blocks(datagrams, |datagram| {
+                response.clear();
+                // To what is not the connection's it has no answer.
+                if let Some(DatagramEvent::ConnectionEvent(_, event)) =
+                    router.handle(now, LAST_HOP, None, None, datagram, &mut response)
+                {
+                    proto.handle_event(event);
+                }
+            });
         });
-        state.wake();
     }
 
     /// A last hop's: takes what its listener found to be its own.
     fn handle(&self, event: ConnectionEvent) {
+        self.take(|state| state.proto.handle_event(event));
+    }
+
+    fn take(&self, work: impl FnOnce(&mut State)) {
         let mut state = self.lock();
-        state.proto.handle_event(event);
+        if state.broken {
+            return;
+        }
+        if guarded(|| work(&mut state)).is_none() {
+            state.broken = true;
+            state.end(ConnectionError::LocallyClosed, &self.0.news);
+        }
         state.wake();
     }
 

@@ -6,9 +6,8 @@ use std::task::{Context, Poll, Waker};
 use quinn_proto::{ConnectionError, Event, StreamEvent};
 
 use super::{News, Quic, Side, State, now};
-use crate::Carrier;
 use crate::port::Hub;
-use crate::queue::SEGMENTS;
+use crate::queue::{Run, SEGMENTS};
 
 /// Datagrams of a turn, so that others have theirs.
 const TURN: usize = 20;
@@ -31,13 +30,17 @@ impl Future for Driver {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let Self { quic, drained } = &mut *self;
         let mut state = quic.lock();
+        if state.broken {
+            return Poll::Ready(());
+        }
         let mut again = state.send(context);
-        // What a timer does may have to be sent, and what is sent may set it.
+        // What a timer does may have to be sent, and what is sent may set it; so may what the router answers.
         again |= state.keep_time(context);
-        state.tell_router();
+        again |= state.tell_router();
         state.tell_users(&quic.0.news);
         if state.proto.is_drained() {
             *drained = true;
+            state.end(ConnectionError::LocallyClosed, &quic.0.news);
             return Poll::Ready(());
         }
         if again {
@@ -70,14 +73,22 @@ impl State {
     fn send(&mut self, context: &Context<'_>) -> bool {
         let (now, mut made) = (now(), 0);
         while made < TURN {
-            let Some(mut buffer) = self.hub.buffer(context.waker()) else { return false };
-            let Some(transmit) = self.proto.poll_transmit(now, SEGMENTS, &mut buffer) else {
-                self.hub.give_back(buffer);
+            let next = self.held.take().or_else(|| {
+                let mut buffer = self.hub.buffer();
+                let Some(transmit) = self.proto.poll_transmit(now, SEGMENTS, &mut buffer) else {
+                    self.hub.give_back(buffer);
+                    return None;
+                };
+                buffer.truncate(transmit.size);
+                let segment = transmit.segment_size.unwrap_or(transmit.size);
+                Some(Run::new(self.carrier(transmit.destination), segment, buffer))
+            });
+            let Some(run) = next else { return false };
+            made += run.datagrams();
+            self.held = self.hub.send(run, context.waker());
+            if self.held.is_some() {
                 return false;
-            };
-            let carrier = self.carrier(transmit.destination);
-            buffer.truncate(transmit.size);
-            made += self.hub.send(carrier, transmit.segment_size, buffer);
+            }
         }
         true
     }
@@ -106,8 +117,9 @@ impl State {
         true
     }
 
-    /// Connection ids that come and go, and the end.
-    fn tell_router(&mut self) {
+    /// Connection ids that come and go, and the end. Answers whether there is something to send for it.
+    fn tell_router(&mut self) -> bool {
+        let mut answered = false;
         while let Some(event) = self.proto.poll_endpoint_events() {
             let answer = match &mut self.side {
                 Side::Originator { router, .. } => router.handle_event(self.handle, event),
@@ -115,8 +127,10 @@ impl State {
             };
             if let Some(event) = answer {
                 self.proto.handle_event(event);
+                answered = true;
             }
         }
+        answered
     }
 
     fn tell_users(&mut self, news: &News) {
@@ -147,30 +161,26 @@ impl State {
 }
 
 impl Hub {
-    /// A buffer for what a connection sends next; none when as much waits as may, and then `waker` is woken when there
-    /// is room.
-    fn buffer(&self, waker: &Waker) -> Option<Vec<u8>> {
-        self.with_out(|out| {
-            if let Some(buffer) = out.queue.buffer() {
-                return Some(buffer);
-            }
-            // Bounded: one for each connection, and `drain` takes them all.
-            if !out.writers.iter().any(|known| known.will_wake(waker)) {
-                out.writers.push(waker.clone());
-            }
-            None
-        })
+    fn buffer(&self) -> Vec<u8> {
+        self.with_out(|out| out.queue.buffer())
     }
 
     fn give_back(&self, buffer: Vec<u8>) {
         self.with_out(|out| out.queue.give_back(buffer));
     }
 
-    /// Has datagrams wait for core, each of them a segment long but the last; answers how many.
-    fn send(&self, carrier: Carrier, segment: Option<usize>, datagrams: Vec<u8>) -> usize {
-        let segment = segment.unwrap_or(datagrams.len()).max(1);
-        let count = datagrams.len().div_ceil(segment);
-        self.with_out(|out| out.queue.push(carrier, segment, datagrams));
-        count
+    /// Has `run` wait for core; without room it is given back, and `waker` is woken when there is some.
+    fn send(&self, run: Run, waker: &Waker) -> Option<Run> {
+        self.with_out(|out| {
+            if !out.queue.is_full() {
+                out.queue.push(run);
+                return None;
+            }
+            // Bounded: one for each connection that has something to send.
+            if !out.writers.iter().any(|known| known.will_wake(waker)) {
+                out.writers.push_back(waker.clone());
+            }
+            Some(run)
+        })
     }
 }

@@ -11,10 +11,11 @@ use quinn_proto::{
 use tokio::sync::Notify;
 
 use super::driver::Driver;
-use super::{Opening, Quic, Side, blocks, now};
+use super::{Opening, Quic, Side, blocks, guarded, now};
 use crate::addresses::{HomeIds, address_of, carrier_of};
 use crate::drivers::Drivers;
 use crate::port::Hub;
+use crate::queue::Run;
 use crate::settings::MTU;
 use crate::{Carrier, Error, lock};
 
@@ -58,7 +59,9 @@ impl Listener {
         blocks(datagrams, |datagram| {
             let mut desk = lock(&self.desk);
             response.clear();
-            match desk.router.handle(now, address, None, None, datagram, &mut response) {
+            let event =
+                guarded(|| desk.router.handle(now, address, None, None, datagram, &mut response)).flatten();
+            match event {
                 Some(DatagramEvent::ConnectionEvent(handle, event)) => {
                     let quic = desk.connections.get(&handle).cloned();
                     drop(desk);
@@ -83,9 +86,8 @@ impl Listener {
         let Some(response) = response.get(..transmit.size) else { return };
         let carrier = carrier_of(transmit.destination);
         self.hub.with_out(|out| {
-            if let Some(mut buffer) = out.queue.buffer() {
-                buffer.extend_from_slice(response);
-                out.queue.push(carrier, response.len(), buffer);
+            if !out.queue.is_full() {
+                out.queue.push(Run::new(carrier, response.len(), response.to_vec()));
             }
         });
     }

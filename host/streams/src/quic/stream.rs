@@ -34,7 +34,7 @@ fn reset(code: VarInt) -> io::Error {
     io::Error::new(io::ErrorKind::ConnectionReset, format!("the other side reset it: error {code}"))
 }
 
-/// What goes out. Whoever drops it finishes or resets it first.
+/// What goes out. Whoever drops it finishes or resets it first. What was finished still arrives, if the other side wants it.
 #[derive(Debug)]
 pub(crate) struct SendStream {
     quic: Quic,
@@ -88,6 +88,9 @@ impl SendStream {
     /// Sends a FIN. No error when the other side wants no more of it.
     pub(crate) fn finish(&self) -> io::Result<()> {
         let mut state = self.quic.lock();
+        if let Some(error) = &state.error {
+            return Err(lost(error));
+        }
         let finished = state.proto.send_stream(self.id).finish();
         state.wake();
         match finished {
@@ -99,15 +102,29 @@ impl SendStream {
     /// Gives it up.
     pub(crate) fn reset(&self, code: VarInt) {
         let mut state = self.quic.lock();
+        if state.error.is_some() {
+            return;
+        }
         // Fails only when the stream is over.
         drop(state.proto.send_stream(self.id).reset(code));
         state.wake();
     }
 }
 
+/// One that the other side has stopped is over only when it is reset.
 impl Drop for SendStream {
     fn drop(&mut self) {
-        self.quic.lock().writers.remove(&self.id);
+        let mut state = self.quic.lock();
+        state.writers.remove(&self.id);
+        if state.error.is_some() {
+            return;
+        }
+        let mut stream = state.proto.send_stream(self.id);
+        if let Ok(Some(code)) = stream.stopped() {
+            // Fails only when it was reset before.
+            drop(stream.reset(code));
+            state.wake();
+        }
     }
 }
 

@@ -182,6 +182,70 @@ async fn whoever_migrates_has_another_connection_id() {
     assert!(before.iter().all(|(_, old)| after.iter().all(|(_, new)| old != new)), "{before:?} {after:?}");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_was_finished_and_not_wanted_makes_room_for_another() {
+    for waits in [false, true] {
+        let far = Settings { stream_key: Some(SECRET), streams: 1, ..Settings::default() };
+        let pair = pair_with(Settings::default(), far);
+        let (connection, server) = pair.connect(1).await;
+        let to = target();
+        let answer = || async {
+            let Some(Asked::Connect { answer, .. }) = server.next().await else { panic!() };
+            answer.accept("192.0.2.7:7".parse().unwrap()).await.unwrap()
+        };
+        let (near, mut far) = tokio::join!(connection.open(&to), answer());
+        let mut near = near.unwrap();
+        near.shutdown().await.unwrap();
+        assert_eq!(far.read(&mut [0; 10]).await.unwrap(), 0);
+        if waits {
+            // More than is sent at once, and finished before it is not wanted.
+            far.write_all(&[7; 60_000]).await.unwrap();
+            far.shutdown().await.unwrap();
+        }
+        // It has said all, and wants no more: no reset, but a STOP_SENDING.
+        drop(near);
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        far.shutdown().await.unwrap();
+        drop(far);
+        let (again, _far) = tokio::join!(connection.open(&to), answer());
+        assert!(again.is_ok());
+    }
+}
+
+#[tokio::test]
+async fn bytes_that_panic_end_their_connection_and_nothing_else() {
+    let mut pair = pair();
+    let (one, server) = within(pair.connect(1)).await;
+    let (two, _other) = within(pair.connect(2)).await;
+    let to = target();
+    let (_near, far) = tokio::join!(one.open(&to), async {
+        let Some(Asked::Connect { answer, .. }) = server.next().await else { panic!() };
+        answer.accept("192.0.2.7:7".parse().unwrap()).await.unwrap()
+    });
+    pair.stop();
+    let mut far = far;
+    far.write_all(b"for it").await.unwrap();
+    tokio::task::yield_now().await;
+    let datagrams = taken(&pair.far_port, 1);
+    let mut told = false;
+    let panics = std::iter::from_fn(|| {
+        assert!(std::mem::replace(&mut told, true), "a panic, as in the parser of a stranger's bytes");
+        None
+    });
+    let datagrams = datagrams.iter().map(|(_, datagram)| datagram.as_slice()).chain(panics);
+    pair.near_port.deliver_all(carrier(1), CircuitEnd::Originator, datagrams);
+    within(one.closed()).await;
+    assert!(!two.is_closed());
+    let clients = pair.near_port.hub.clients();
+    drop((one, _near));
+    within(async {
+        while pair.near_port.hub.clients() == clients {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
 #[test]
 fn whoever_waits_is_told_when_the_runtime_ends() {
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
