@@ -61,7 +61,7 @@ pub(super) struct Scale {
     /// Only these rows, as 1x1,64x1: circuits, streams on each, and with 1x1+999 the idle ones.
     #[arg(long, value_delimiter = ',')]
     rows: Vec<String>,
-    /// Measure all rows so often, by turns, and report the median of each.
+    /// Measure all rows so often, by turns, and report the medians of each.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=99))]
     runs: u8,
     /// Idle circuits in the relay whose memory is looked at; 0 leaves that out.
@@ -83,7 +83,7 @@ struct Row {
     idle_streams: u32,
     mb_per_s: f64,
     cpu_s_per_gb: CpuPerGb,
-    /// CPU of the whole path against the first row's.
+    /// CPU of the whole path against the first row's of the same turn; the median over the turns.
     ratio: f64,
     /// Datagrams that a node's threads passed on to each other, for each 10^6 payload bytes.
     handed_over_per_mb: f64,
@@ -138,12 +138,11 @@ fn rows(job: &Scale) -> anyhow::Result<Vec<Row>> {
             of_shape.push(row);
         }
     }
-    let mut rows: Vec<Row> = runs.into_iter().filter_map(median).collect();
-    let first = rows.first().and_then(|row| row.cpu_s_per_gb.total).unwrap_or_default();
+    let first: Vec<f64> = runs.first().map(|row| row.iter().map(total).collect()).unwrap_or_default();
+    let rows: Vec<Row> = runs.into_iter().filter_map(|runs| median(runs, &first)).collect();
     println!("circuits  streams  idle  MB/s    CPU s/GB  ratio  handed over/MB");
-    for row in &mut rows {
-        let total = row.cpu_s_per_gb.total.unwrap_or_default();
-        row.ratio = (total / first * 1000.0).round() / 1000.0;
+    for row in &rows {
+        let total = total(row);
         let Row { circuits, streams, idle_streams: idle, mb_per_s, ratio, handed_over_per_mb, .. } = row;
         println!(
             "{circuits:<9} {streams:<8} {idle:<5} {mb_per_s:<7} {total:<9.2} {ratio:<6} {handed_over_per_mb}"
@@ -152,10 +151,18 @@ fn rows(job: &Scale) -> anyhow::Result<Vec<Row>> {
     Ok(rows)
 }
 
-fn median(mut runs: Vec<Row>) -> Option<Row> {
-    let total = |row: &Row| row.cpu_s_per_gb.total.unwrap_or_default();
+fn total(row: &Row) -> f64 {
+    row.cpu_s_per_gb.total.unwrap_or_default()
+}
+
+/// The run whose CPU is the median, with the median of what each took against the `first` row beside it: a machine that is slower
+/// for a minute is so for both.
+fn median(mut runs: Vec<Row>, first: &[f64]) -> Option<Row> {
+    let mut ratios: Vec<f64> = runs.iter().zip(first).map(|(row, first)| total(row) / first).collect();
+    ratios.sort_by(f64::total_cmp);
     runs.sort_by(|a, b| total(a).total_cmp(&total(b)));
-    runs.get(runs.len() / 2).cloned()
+    let (ratio, row) = (ratios.get(ratios.len() / 2)?, runs.get(runs.len() / 2)?);
+    Some(Row { ratio: (ratio * 1000.0).round() / 1000.0, ..row.clone() })
 }
 
 /// Opens everything first, so that only what moves is counted.
