@@ -294,13 +294,14 @@ impl CircuitPort {
         let tally = &self.hub.tally;
         let mut datagrams = datagrams.peekable();
         while let Some(tag) = datagrams.peek().map(|first| tag_of(first)) {
-            let run = std::iter::from_fn(|| datagrams.next_if(|next| tag_of(next) == tag));
+            let mut run = std::iter::from_fn(|| datagrams.next_if(|next| tag_of(next) == tag));
             match tag.and_then(|tag| self.client(tag, carrier)) {
-                Some(client) => match client.quic.get().and_then(WeakQuic::upgrade) {
-                    Some(quic) => quic.receive(run),
-                    // It begins, or is over.
-                    None => run.for_each(drop),
-                },
+                Some(client) => {
+                    let quic = client.quic.get().and_then(WeakQuic::upgrade);
+                    quic.inspect(|quic| quic.receive(&mut run));
+                    // One that begins or is over takes none, or not all.
+                    run.for_each(drop);
+                }
                 None => add(&tally.unknown, run.count() as u64),
             }
         }

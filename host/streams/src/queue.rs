@@ -76,13 +76,17 @@ impl Queue {
         }
     }
 
-    /// Has `run` wait.
-    pub(crate) fn push(&mut self, mut run: Run) {
+    /// Takes the buffer from a `run` that is short: as much memory is to wait as bytes do, or four times that.
+    pub(crate) fn shorten(&mut self, run: &mut Run) {
         if run.bytes.len() < BUFFER / 4 {
-            // What is short must not hold a whole buffer: as much memory waits as bytes do, or four times that.
             let short = run.bytes.as_slice().to_vec();
             self.give_back(std::mem::replace(&mut run.bytes, short));
         }
+    }
+
+    /// Has `run` wait.
+    pub(crate) fn push(&mut self, mut run: Run) {
+        self.shorten(&mut run);
         if !run.bytes.is_empty() {
             self.waiting += run.bytes.len();
             self.runs.push_back(run);

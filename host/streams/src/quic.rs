@@ -84,8 +84,10 @@ struct State {
     connected: bool,
     /// What found no room to wait for core.
     held: Option<Run>,
-    /// Its state may be anything: it is not touched again.
+    /// Its state may be anything, or has no driver: nothing is done with it any more.
     broken: bool,
+    /// The router has been told that it is drained.
+    forgotten: bool,
     /// Why it is over.
     error: Option<ConnectionError>,
     readers: BTreeMap<StreamId, Waker>,
@@ -166,6 +168,7 @@ impl Quic {
             connected: false,
             held: None,
             broken: false,
+            forgotten: false,
             error: None,
             readers: BTreeMap::new(),
             writers: BTreeMap::new(),
@@ -220,18 +223,18 @@ impl Quic {
 
     /// The next stream of the other side's. Those that came before it closed are all given out.
     pub(crate) async fn accept(&self) -> Result<(SendStream, RecvStream), ConnectionError> {
-        let id = self.wait(&self.0.news.arrived, |state| match state.proto.streams().accept(Dir::Bi) {
-            Some(id) => Some(Ok(id)),
-            None => state.error.clone().map(Err),
+        let id = self.wait(&self.0.news.arrived, |state| {
+            let id = if state.broken { None } else { state.proto.streams().accept(Dir::Bi) };
+            id.map(Ok).or_else(|| state.error.clone().map(Err))
         });
         Ok(stream::halves(self, id.await?))
     }
 
     /// The next datagram of the other side's.
     pub(crate) async fn read_datagram(&self) -> Result<Bytes, ConnectionError> {
-        let look = |state: &mut State| match state.proto.datagrams().recv() {
-            Some(datagram) => Some(Ok(datagram)),
-            None => state.error.clone().map(Err),
+        let look = |state: &mut State| {
+            let datagram = if state.broken { None } else { state.proto.datagrams().recv() };
+            datagram.map(Ok).or_else(|| state.error.clone().map(Err))
         };
         self.wait(&self.0.news.arrived, look).await
     }

@@ -38,8 +38,9 @@ impl Future for Driver {
         again |= state.keep_time(context);
         again |= state.tell_router();
         state.tell_users(&quic.0.news);
-        if state.proto.is_drained() {
+        if state.forgotten || state.proto.is_drained() {
             *drained = true;
+            state.held = None;
             state.end(ConnectionError::LocallyClosed, &quic.0.news);
             return Poll::Ready(());
         }
@@ -59,6 +60,7 @@ impl Drop for Driver {
             return;
         }
         let mut state = self.quic.lock();
+        (state.broken, state.held) = (true, None);
         state.end(ConnectionError::LocallyClosed, &self.quic.0.news);
         if let Side::LastHop(listener) = &state.side {
             let (listener, handle) = (listener.clone(), state.handle);
@@ -120,7 +122,11 @@ impl State {
     /// Connection ids that come and go, and the end. Answers whether there is something to send for it.
     fn tell_router(&mut self) -> bool {
         let mut answered = false;
-        while let Some(event) = self.proto.poll_endpoint_events() {
+        while !self.forgotten
+            && let Some(event) = self.proto.poll_endpoint_events()
+        {
+            // The last that the router may hear of it, whatever comes for it before this turn.
+            self.forgotten = event.is_drained();
             let answer = match &mut self.side {
                 Side::Originator { router, .. } => router.handle_event(self.handle, event),
                 Side::LastHop(listener) => listener.handle_event(self.handle, event),
@@ -170,12 +176,13 @@ impl Hub {
     }
 
     /// Has `run` wait for core; without room it is given back, and `waker` is woken when there is some.
-    fn send(&self, run: Run, waker: &Waker) -> Option<Run> {
+    fn send(&self, mut run: Run, waker: &Waker) -> Option<Run> {
         self.with_out(|out| {
             if !out.queue.is_full() {
                 out.queue.push(run);
                 return None;
             }
+            out.queue.shorten(&mut run);
             // Bounded: one for each connection that has something to send.
             if !out.writers.iter().any(|known| known.will_wake(waker)) {
                 out.writers.push_back(waker.clone());

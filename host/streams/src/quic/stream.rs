@@ -153,6 +153,9 @@ impl AsyncRead for RecvStream {
         }
         let Self { quic, id, over, reset: was_reset } = &mut *self;
         let mut state = quic.lock();
+        if let (true, Some(error)) = (state.broken, &state.error) {
+            return Poll::Ready(Err(lost(error)));
+        }
         let mut stream = state.proto.recv_stream(*id);
         let mut chunks = match stream.read(true) {
             Ok(chunks) => chunks,

@@ -218,26 +218,32 @@ async fn bytes_that_panic_end_their_connection_and_nothing_else() {
     let (one, server) = within(pair.connect(1)).await;
     let (two, _other) = within(pair.connect(2)).await;
     let to = target();
-    let (_near, far) = tokio::join!(one.open(&to), async {
+    let (near, far) = tokio::join!(one.open(&to), async {
         let Some(Asked::Connect { answer, .. }) = server.next().await else { panic!() };
         answer.accept("192.0.2.7:7".parse().unwrap()).await.unwrap()
     });
+    let mut near = near.unwrap();
     pair.stop();
     let mut far = far;
     far.write_all(b"for it").await.unwrap();
     tokio::task::yield_now().await;
     let datagrams = taken(&pair.far_port, 1);
-    let mut told = false;
+    let datagram = datagrams[0].1.as_slice();
+    // The panic is in the first of several blocks.
+    let mut count = 0;
     let panics = std::iter::from_fn(|| {
-        assert!(std::mem::replace(&mut told, true), "a panic, as in the parser of a stranger's bytes");
-        None
+        count += 1;
+        assert!(count != 3, "a panic, as in the parser of a stranger's bytes");
+        (count < 40).then_some(datagram)
     });
-    let datagrams = datagrams.iter().map(|(_, datagram)| datagram.as_slice()).chain(panics);
-    pair.near_port.deliver_all(carrier(1), CircuitEnd::Originator, datagrams);
+    pair.near_port.deliver_all(carrier(1), CircuitEnd::Originator, panics);
+    // And it is over for what comes later.
+    pair.near_port.deliver_all(carrier(1), CircuitEnd::Originator, [datagram; 20].into_iter());
+    assert!(near.read(&mut [0; 10]).await.is_err());
     within(one.closed()).await;
     assert!(!two.is_closed());
     let clients = pair.near_port.hub.clients();
-    drop((one, _near));
+    drop((one, near));
     within(async {
         while pair.near_port.hub.clients() == clients {
             tokio::task::yield_now().await;
