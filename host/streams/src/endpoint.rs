@@ -138,14 +138,13 @@ impl Endpoint {
         let Server { listener, gate } = self.server.as_ref()?;
         loop {
             let handshake = listener.accept().await?;
-            let carrier = handshake.carrier();
-            let Some(admission) = gate.admit(carrier) else {
+            let Some(admission) = gate.admit(handshake.carrier()) else {
                 // Dropped, and so refused.
                 count(&self.hub.tally.refused_connections);
                 continue;
             };
             let (hub, settings) = (self.hub.clone(), self.settings.clone());
-            return Some(Incoming { handshake, carrier, admission, hub, settings });
+            return Some(Incoming { handshake, admission, hub, settings });
         }
     }
 

@@ -16,7 +16,7 @@ use warren_schemas::control::CircuitEnd;
 use crate::Carrier;
 use crate::addresses::{home_of, tag_of};
 use crate::connection::Shared;
-use crate::queue::Queue;
+use crate::queue::{Queue, Run};
 use crate::quic::{Listener, Quic, WeakQuic};
 use crate::{Error, lock};
 
@@ -210,6 +210,22 @@ impl Hub {
             reader.wake();
         }
         answer
+    }
+
+    /// Has `run` wait for core; without room it is given back, and `waker` is woken when there is some.
+    pub(crate) fn send(&self, mut run: Run, waker: &Waker) -> Option<Run> {
+        self.with_out(|out| {
+            if !out.queue.is_full() {
+                out.queue.push(run);
+                return None;
+            }
+            out.queue.shorten(&mut run);
+            // Bounded: one for each connection that has something to send.
+            if !out.writers.iter().any(|known| known.will_wake(waker)) {
+                out.writers.push_back(waker.clone());
+            }
+            Some(run)
+        })
     }
 
     /// Originator's connections that are known.

@@ -151,7 +151,7 @@ impl Quic {
             router.connect(now(), client, LAST_HOP, tls::SERVER_NAME).map_err(Error::setup)?;
         let quic = Self::new(proto, handle, Side::Originator { end: end.clone(), router }, hub);
         end.serve(&quic);
-        drivers.add(Driver::new(quic.clone()));
+        drivers.add(Driver(quic.clone()));
         Ok(Opening(Some(quic)))
     }
 
@@ -258,10 +258,7 @@ impl Quic {
     /// The circuit by which the other side was heard last.
     pub(crate) fn carrier(&self) -> Carrier {
         let state = self.lock();
-        match &state.side {
-            Side::Originator { end, .. } => state.hub.carrier(end.circuit()),
-            Side::LastHop(_) => carrier_of(state.proto.remote_address()),
-        }
+        state.carrier(state.proto.remote_address())
     }
 
     /// The path is another one now.

@@ -96,7 +96,6 @@ impl Drop for Admission {
 #[derive(Debug)]
 pub struct Incoming {
     pub(crate) handshake: Handshake,
-    pub(crate) carrier: Carrier,
     pub(crate) admission: Admission,
     pub(crate) hub: Arc<Hub>,
     pub(crate) settings: Arc<Settings>,
@@ -106,7 +105,7 @@ impl Incoming {
     /// The circuit that it arrived by.
     #[must_use]
     pub fn carrier(&self) -> Carrier {
-        self.carrier
+        self.handshake.carrier()
     }
 
     /// Completes the handshake.
@@ -114,7 +113,7 @@ impl Incoming {
     /// # Errors
     /// [`Error::TimedOut`] after `handshake_timeout`, or what else ended it.
     pub async fn establish(self) -> Result<ServerConnection, Error> {
-        let Self { handshake, admission, hub, settings, .. } = self;
+        let Self { handshake, admission, hub, settings } = self;
         let opening = handshake.accept()?.established();
         let quic = timeout(settings.handshake_timeout, opening).await.map_err(|_| Error::TimedOut)??;
         let windows = admission.gate.windows(&settings);

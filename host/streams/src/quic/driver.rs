@@ -6,30 +6,19 @@ use std::task::{Context, Poll, Waker};
 use quinn_proto::{ConnectionError, Event, StreamEvent};
 
 use super::{News, Quic, Side, State, now};
-use crate::port::Hub;
 use crate::queue::{Run, SEGMENTS};
 
 /// Datagrams of a turn, so that others have theirs.
 const TURN: usize = 20;
 
 /// Drives a connection until it is drained (RFC 9000 section 10.2).
-pub(super) struct Driver {
-    quic: Quic,
-    drained: bool,
-}
-
-impl Driver {
-    pub(super) fn new(quic: Quic) -> Self {
-        Self { quic, drained: false }
-    }
-}
+pub(super) struct Driver(pub(super) Quic);
 
 impl Future for Driver {
     type Output = ();
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let Self { quic, drained } = &mut *self;
-        let mut state = quic.lock();
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.0.lock();
         if state.broken {
             return Poll::Ready(());
         }
@@ -37,11 +26,8 @@ impl Future for Driver {
         // What a timer does may have to be sent, and what is sent may set it; so may what the router answers.
         again |= state.keep_time(context);
         again |= state.tell_router();
-        state.tell_users(&quic.0.news);
+        state.tell_users(&self.0.0.news);
         if state.forgotten || state.proto.is_drained() {
-            *drained = true;
-            state.held = None;
-            state.end(ConnectionError::LocallyClosed, &quic.0.news);
             return Poll::Ready(());
         }
         if again {
@@ -56,12 +42,13 @@ impl Future for Driver {
 /// Without its driver nobody would ever tell whoever waits for the connection.
 impl Drop for Driver {
     fn drop(&mut self) {
-        if self.drained {
+        let mut state = self.0.lock();
+        state.held = None;
+        state.end(ConnectionError::LocallyClosed, &self.0.0.news);
+        if state.forgotten {
             return;
         }
-        let mut state = self.quic.lock();
-        (state.broken, state.held) = (true, None);
-        state.end(ConnectionError::LocallyClosed, &self.quic.0.news);
+        state.broken = true;
         if let Side::LastHop(listener) = &state.side {
             let (listener, handle) = (listener.clone(), state.handle);
             drop(state);
@@ -76,9 +63,9 @@ impl State {
         let (now, mut made) = (now(), 0);
         while made < TURN {
             let next = self.held.take().or_else(|| {
-                let mut buffer = self.hub.buffer();
+                let mut buffer = self.hub.with_out(|out| out.queue.buffer());
                 let Some(transmit) = self.proto.poll_transmit(now, SEGMENTS, &mut buffer) else {
-                    self.hub.give_back(buffer);
+                    self.hub.with_out(|out| out.queue.give_back(buffer));
                     return None;
                 };
                 buffer.truncate(transmit.size);
@@ -163,31 +150,5 @@ impl State {
                 Event::Stream(StreamEvent::Finished { .. }) => {}
             }
         }
-    }
-}
-
-impl Hub {
-    fn buffer(&self) -> Vec<u8> {
-        self.with_out(|out| out.queue.buffer())
-    }
-
-    fn give_back(&self, buffer: Vec<u8>) {
-        self.with_out(|out| out.queue.give_back(buffer));
-    }
-
-    /// Has `run` wait for core; without room it is given back, and `waker` is woken when there is some.
-    fn send(&self, mut run: Run, waker: &Waker) -> Option<Run> {
-        self.with_out(|out| {
-            if !out.queue.is_full() {
-                out.queue.push(run);
-                return None;
-            }
-            out.queue.shorten(&mut run);
-            // Bounded: one for each connection that has something to send.
-            if !out.writers.iter().any(|known| known.will_wake(waker)) {
-                out.writers.push_back(waker.clone());
-            }
-            Some(run)
-        })
     }
 }

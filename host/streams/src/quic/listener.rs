@@ -193,7 +193,7 @@ impl Handshake {
                 locked.connections.insert(handle, quic.clone());
                 let closed = locked.closed;
                 drop(locked);
-                drivers.add(Driver::new(quic.clone()));
+                drivers.add(Driver(quic.clone()));
                 closed.inspect(|code| quic.close(*code));
                 Ok(Opening(Some(quic)))
             }

@@ -65,7 +65,7 @@ async fn datagrams_of_another_circuit_are_not_a_connections() {
 }
 
 #[tokio::test]
-async fn what_came_at_once_is_told_apart() {
+async fn what_is_nobodys_is_counted_among_what_is_somebodys() {
     let port = CircuitPort::new(port::Hub::new(0));
     let (one, two) =
         (port.hub.register(CircuitHandle(1)).unwrap(), port.hub.register(CircuitHandle(1)).unwrap());

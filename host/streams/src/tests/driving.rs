@@ -31,13 +31,9 @@ async fn what_waits_for_core_is_bounded_and_goes_on_when_it_is_taken() {
     let mut writers = Vec::new();
     for circuit in 1..=30 {
         let (connection, server) = within(pair.connect(circuit)).await;
-        let to = target();
-        let (near, far) = tokio::join!(connection.open(&to), async {
-            let Some(Asked::Connect { answer, .. }) = server.next().await else { panic!() };
-            answer.accept("192.0.2.7:7".parse().unwrap()).await.unwrap()
-        });
+        let (near, far) = stream(&connection, &server).await;
         writers.push((far, server));
-        let (mut near, expected) = (near.unwrap(), sent.clone());
+        let (mut near, expected) = (near, sent.clone());
         downloads.spawn(async move {
             let mut got = Vec::new();
             near.read_to_end(&mut got).await.unwrap();
@@ -87,7 +83,7 @@ async fn what_waits_for_core_is_bounded_and_goes_on_when_it_is_taken() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_handshake_that_nobody_waits_for_is_closed() {
     let pair = pair();
     let incoming = {
@@ -107,12 +103,7 @@ async fn a_handshake_that_nobody_waits_for_is_closed() {
 async fn a_reset_is_told_as_often_as_it_is_asked_for() {
     let pair = pair();
     let (connection, server) = within(pair.connect(1)).await;
-    let to = target();
-    let (near, far) = tokio::join!(connection.open(&to), async {
-        let Some(Asked::Connect { answer, .. }) = server.next().await else { panic!() };
-        answer.accept("192.0.2.7:7".parse().unwrap()).await.unwrap()
-    });
-    let mut near = near.unwrap();
+    let (mut near, far) = stream(&connection, &server).await;
     drop(far);
     for _ in 0..3 {
         let error = within(near.read(&mut [0; 10])).await.unwrap_err();
@@ -135,12 +126,7 @@ async fn a_writer_goes_on_as_soon_as_its_reader_does() {
     const LENGTH: usize = 9 << 20;
     let pair = pair();
     let (connection, server) = pair.connect(1).await;
-    let to = target();
-    let (near, far) = tokio::join!(connection.open(&to), async {
-        let Some(Asked::Connect { answer, .. }) = server.next().await else { panic!() };
-        answer.accept("192.0.2.7:7".parse().unwrap()).await.unwrap()
-    });
-    let (mut near, mut far) = (near.unwrap(), far);
+    let (mut near, mut far) = stream(&connection, &server).await;
     tokio::spawn(async move {
         far.write_all(&vec![1; LENGTH]).await.unwrap();
         far.shutdown().await.unwrap();
@@ -156,7 +142,7 @@ async fn a_writer_goes_on_as_soon_as_its_reader_does() {
     assert!(start.elapsed() < Duration::from_millis(300), "{:?}", start.elapsed());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn whoever_migrates_has_another_connection_id() {
     let mut pair = pair();
     let (connection, _server) = within(pair.connect(1)).await;
@@ -184,21 +170,15 @@ async fn whoever_migrates_has_another_connection_id() {
 
 #[tokio::test(start_paused = true)]
 async fn a_stream_that_was_finished_and_not_wanted_makes_room_for_another() {
-    for waits in [false, true] {
+    for first in [false, true] {
         let far = Settings { stream_key: Some(SECRET), streams: 1, ..Settings::default() };
         let pair = pair_with(Settings::default(), far);
         let (connection, server) = pair.connect(1).await;
-        let to = target();
-        let answer = || async {
-            let Some(Asked::Connect { answer, .. }) = server.next().await else { panic!() };
-            answer.accept("192.0.2.7:7".parse().unwrap()).await.unwrap()
-        };
-        let (near, mut far) = tokio::join!(connection.open(&to), answer());
-        let mut near = near.unwrap();
+        let (mut near, mut far) = stream(&connection, &server).await;
         near.shutdown().await.unwrap();
         assert_eq!(far.read(&mut [0; 10]).await.unwrap(), 0);
-        if waits {
-            // More than is sent at once, and finished before it is not wanted.
+        if first {
+            // Finished before it is not wanted.
             far.write_all(&[7; 60_000]).await.unwrap();
             far.shutdown().await.unwrap();
         }
@@ -207,9 +187,34 @@ async fn a_stream_that_was_finished_and_not_wanted_makes_room_for_another() {
         tokio::time::sleep(Duration::from_millis(500)).await;
         far.shutdown().await.unwrap();
         drop(far);
-        let (again, _far) = tokio::join!(connection.open(&to), answer());
-        assert!(again.is_ok());
+        stream(&connection, &server).await;
     }
+}
+
+#[tokio::test]
+async fn what_came_at_once_by_one_circuit_is_told_apart() {
+    let mut pair = pair();
+    let (one, server_of_one) = within(pair.connect(1)).await;
+    let (two, server_of_two) = within(pair.connect(1)).await;
+    let (mut near_one, mut far_one) = stream(&one, &server_of_one).await;
+    let (mut near_two, mut far_two) = stream(&two, &server_of_two).await;
+    pair.stop();
+    far_one.write_all(&[1; 20_000]).await.unwrap();
+    far_two.write_all(&[2; 20_000]).await.unwrap();
+    tokio::task::yield_now().await;
+    // As relays may mix them: one of one connection, one of the other.
+    let mut datagrams = taken(&pair.far_port, usize::MAX);
+    datagrams.sort_by_key(|(_, datagram)| datagram[1..5].to_vec());
+    let (first, second) = datagrams.split_at(datagrams.len() / 2);
+    let mixed = first.iter().zip(second).flat_map(|(first, second)| [first, second]);
+    let mixed = mixed.map(|(_, datagram)| datagram.as_slice());
+    pair.near_port.deliver_all(carrier(1), CircuitEnd::Originator, mixed);
+    for (near, byte) in [(&mut near_one, 1), (&mut near_two, 2)] {
+        let mut got = vec![0; 15_000];
+        within(near.read_exact(&mut got)).await.unwrap();
+        assert!(got.iter().all(|got| *got == byte));
+    }
+    assert_eq!(pair.near_port.counters(), Counters::default());
 }
 
 #[tokio::test]
@@ -217,14 +222,8 @@ async fn bytes_that_panic_end_their_connection_and_nothing_else() {
     let mut pair = pair();
     let (one, server) = within(pair.connect(1)).await;
     let (two, _other) = within(pair.connect(2)).await;
-    let to = target();
-    let (near, far) = tokio::join!(one.open(&to), async {
-        let Some(Asked::Connect { answer, .. }) = server.next().await else { panic!() };
-        answer.accept("192.0.2.7:7".parse().unwrap()).await.unwrap()
-    });
-    let mut near = near.unwrap();
+    let (mut near, mut far) = stream(&one, &server).await;
     pair.stop();
-    let mut far = far;
     far.write_all(b"for it").await.unwrap();
     tokio::task::yield_now().await;
     let datagrams = taken(&pair.far_port, 1);

@@ -102,6 +102,19 @@ impl Pair {
     }
 }
 
+/// A stream of a connection, as either side has it.
+pub(crate) async fn stream(
+    connection: &Connection,
+    server: &ServerConnection,
+) -> (TunnelStream, TunnelStream) {
+    let to = target();
+    let (near, far) = tokio::join!(connection.open(&to), async {
+        let Some(Asked::Connect { answer, .. }) = server.next().await else { panic!() };
+        answer.accept("192.0.2.7:7".parse().unwrap()).await.unwrap()
+    });
+    (near.unwrap(), far)
+}
+
 /// Accepts every connect and sends back what it reads; answers when the connection is gone.
 pub(crate) async fn echo(server: ServerConnection) {
     while let Some(asked) = server.next().await {
