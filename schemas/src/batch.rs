@@ -11,18 +11,22 @@ use std::sync::OnceLock;
 
 use flatbuffers::{FlatBufferBuilder, InvalidFlatbuffer, VerifierOptions};
 
+use crate::cell::{COVER_LEN, HEADER_LEN, MAX_DATAGRAM, MAX_HOPS};
 use crate::generated::batch as fb;
 pub use crate::generated::batch::SlotKind;
 use crate::{Address, CircuitHandle, Timestamp};
 
-/// Payload bytes that each slot of the host owns.
-pub const STRIDE: usize = 1536;
+/// Payload bytes that each slot of the host owns: headroom and the largest datagram, no more, as all of it is copied.
+pub const STRIDE: usize = (HEADROOM + MAX_DATAGRAM).next_multiple_of(8);
 /// Free bytes in front of a slot's datagram.
-pub const HEADROOM: usize = 128;
+pub const HEADROOM: usize = 64;
 /// The most slots a batch of the host has.
 pub const MAX_SLOTS: usize = 64;
 /// The most bytes an answer of a worker may have: a full batch and as much again for messages.
 pub const MAX_ANSWER: usize = 4 * MAX_SLOTS * STRIDE;
+
+// What layers put behind a datagram, its size leaves room for.
+const _: () = assert!(HEADER_LEN + COVER_LEN * MAX_HOPS <= HEADROOM);
 
 const SLOT_LEN: usize = 32;
 

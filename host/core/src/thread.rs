@@ -20,7 +20,6 @@ use tokio::sync::mpsc;
 use warren_exit::Exit;
 use warren_net::{Bound, Outbox, ReceiveBuffers, Socket};
 use warren_ports::Clock;
-use warren_schemas::batch::MAX_SLOTS;
 use warren_schemas::control::{CloseReason, TunnelConfig};
 use warren_schemas::{CircuitHandle, RequestId, Timestamp};
 use warren_streams::{Carrier, CircuitEnd, CircuitPort, Congestion, Endpoint, Settings};
@@ -30,7 +29,7 @@ use zeroize::Zeroizing;
 use crate::Error;
 use crate::ends::Ends;
 use crate::host::{Host, OnionSecrets};
-use crate::intake::Intake;
+use crate::intake::{Intake, SLOTS};
 use crate::last_hop;
 use crate::messages::{Exited, Leave, ToKeeper, ToWorker};
 use crate::open::Open;
@@ -44,7 +43,7 @@ const CONTROL_PER_TURN: usize = 256;
 /// How often a thread tells how much of the processor it took: asking is a call of the kernel.
 const CPU_SHOWN: Duration = Duration::from_millis(50);
 /// A streak: turns that follow a full batch at once, before anything else is looked at, and how long they may take.
-const STREAK: (u32, Duration) = (8, Duration::from_millis(2));
+const STREAK: (u32, Duration) = (16, Duration::from_millis(2));
 /// Tasks that have a turn between two looks at the loop: all those of many circuits, after what a streak brought.
 const TASKS: u32 = 512;
 /// The longest the loop sleeps, so that its counts stay fresh.
@@ -217,10 +216,10 @@ impl WorkerLoop {
                 self.wait().await;
             }
             // Half a batch before what comes in: a flood must not keep this node's own words back.
-            self.take_outgoing(MAX_SLOTS / 2);
+            self.take_outgoing(SLOTS / 2);
             self.take_parcels();
             self.take_datagrams();
-            self.take_outgoing(MAX_SLOTS);
+            self.take_outgoing(SLOTS);
             let full = self.intake.room() == 0;
             let now = self.clock.now();
             self.hand_over(now);

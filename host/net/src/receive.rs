@@ -5,16 +5,21 @@ use std::net::SocketAddr;
 
 use quinn_udp::RecvMeta;
 
-/// Buffers of one receive call.
+/// Buffers of one receive call, at most.
 const BUFFERS: usize = 16;
 /// Bytes of each: what the kernel coalesces at most.
 const BUFFER_LEN: usize = 65_536;
 
-/// Where one socket receives: 16 buffers of 64 KB, touched only as they fill. What
+/// Where one socket receives: up to 16 buffers of 64 KB, touched only as they fill. What
 /// [`Socket::receive`](crate::Socket::receive) could not hand over yet stays in it.
+///
+/// A call is given as many buffers as bring about 64 KB: one when the kernel fills it, all when each gets a single
+/// datagram. More would only move what waits from the kernel's memory to here, out of the processor's cache.
 pub struct ReceiveBuffers {
     storage: Box<[u8]>,
     metas: [RecvMeta; BUFFERS],
+    /// Buffers of the next call.
+    offered: usize,
     filled: usize,
     /// The next datagram: its buffer, and its offset in there.
     buffer: usize,
@@ -26,6 +31,7 @@ impl Default for ReceiveBuffers {
         Self {
             storage: vec![0; BUFFERS * BUFFER_LEN].into_boxed_slice(),
             metas: [RecvMeta::default(); BUFFERS],
+            offered: 1,
             filled: 0,
             buffer: 0,
             offset: 0,
@@ -49,11 +55,25 @@ impl ReceiveBuffers {
         let mut chunks = self.storage.chunks_exact_mut(BUFFER_LEN);
         let mut slices: [IoSliceMut<'_>; BUFFERS] =
             std::array::from_fn(|_| IoSliceMut::new(chunks.next().unwrap_or_default()));
-        self.filled = receive(&mut slices, &mut self.metas)?;
+        let offered = self.offered.min(BUFFERS);
+        let (slices, _) = slices.split_at_mut(offered);
+        let (metas, _) = self.metas.split_at_mut(offered);
+        self.filled = receive(slices, metas)?;
         for meta in self.metas.iter_mut().take(self.filled) {
             meta.addr = canonical(meta.addr);
         }
+        self.offer();
         Ok(())
+    }
+
+    /// Goes by what the last call brought.
+    fn offer(&mut self) {
+        let bytes: usize = self.metas.iter().take(self.filled).map(|meta| meta.len).sum();
+        if bytes > BUFFER_LEN {
+            self.offered = (self.offered / 2).max(1);
+        } else if self.filled >= self.offered && bytes < BUFFER_LEN / 2 {
+            self.offered = (self.offered * 2).min(BUFFERS);
+        }
     }
 
     /// The next datagram and where it came from; none when all were handed over.

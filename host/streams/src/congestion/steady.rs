@@ -125,11 +125,16 @@ impl Steady {
         }
         let took = now.saturating_duration_since(sent);
         (self.base, self.recent) = (self.base.min(took), self.recent.min(took));
-        let limit = QUEUE.0.mul_f64(self.patience()).clamp(WAITS.0, WAITS.1);
         let waiting = took - self.base;
         if waiting <= self.first_limit {
             self.in_vain = 0;
         }
+        // The bound that no rate changes first: nearly none waits longer.
+        if waiting <= WAITS.0 {
+            self.waited = 0;
+            return;
+        }
+        let limit = QUEUE.0.mul_f64(self.patience()).clamp(WAITS.0, WAITS.1);
         if waiting <= limit {
             self.waited = 0;
             return;

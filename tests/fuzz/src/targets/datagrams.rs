@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use warren_schemas::CircuitHandle;
-use warren_schemas::batch::{Batch, MAX_SLOTS, STRIDE, Slot, SlotKind};
+use warren_schemas::batch::{Batch, HEADROOM, MAX_SLOTS, STRIDE, Slot, SlotKind};
 
 use crate::input::{Input, field};
 use crate::world::{LAST, Machine, ORIGINATOR, RELAY, STRANGER, World, with_world};
@@ -136,7 +136,7 @@ impl<'a> Run<'a> {
         for (index, item) in items.iter().enumerate() {
             match item {
                 Item::Received(from, bytes) => {
-                    let bytes = &bytes[..bytes.len().min(STRIDE - 128)];
+                    let bytes = &bytes[..bytes.len().min(STRIDE - HEADROOM)];
                     batch.fill(index, SlotKind::Received, *from, CircuitHandle(0), bytes);
                 }
                 Item::Outgoing(handle, bytes) => {
