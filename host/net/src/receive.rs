@@ -100,3 +100,55 @@ pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
         _ => SocketAddr::new(address.ip().to_canonical(), address.port()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A call that brings as many datagrams of `length` bytes as there is room for, `segments` in a buffer. Answers the
+    /// number of buffers.
+    fn bring(buffers: &mut ReceiveBuffers, segments: usize, length: usize) -> usize {
+        let mut offered = 0;
+        let receive = |slices: &mut [IoSliceMut<'_>], metas: &mut [RecvMeta]| {
+            offered = slices.len();
+            assert_eq!(metas.len(), offered);
+            for (index, (slice, meta)) in slices.iter_mut().zip(metas).enumerate() {
+                slice[..segments * length].fill(index as u8);
+                (meta.len, meta.stride) = (segments * length, length);
+            }
+            Ok(offered)
+        };
+        buffers.fill(receive).unwrap();
+        for index in 0..offered * segments {
+            let (_, datagram) = buffers.next().unwrap();
+            assert_eq!((datagram.len(), usize::from(datagram[0])), (length, index / segments));
+        }
+        assert!(buffers.next().is_none());
+        offered
+    }
+
+    #[test]
+    fn a_call_has_as_many_buffers_as_bring_64_kb() {
+        let mut buffers = ReceiveBuffers::new();
+        let mut calls = |segments, length| [(); 7].map(|()| bring(&mut buffers, segments, length));
+        assert_eq!(calls(47, 1350), [1; 7], "the kernel fills one");
+        assert_eq!(calls(1, 1350), [1, 2, 4, 8, 16, 16, 16], "a datagram in each");
+        assert_eq!(calls(20, 1350), [16, 8, 4, 2, 2, 2, 2]);
+        assert_eq!(calls(10, 1350), [2, 4, 4, 4, 4, 4, 4]);
+        assert_eq!(calls(48, 1350), [4, 2, 1, 1, 1, 1, 1]);
+    }
+
+    #[test]
+    fn a_call_that_leaves_buffers_empty_changes_nothing() {
+        let mut buffers = ReceiveBuffers::new();
+        assert_eq!([(); 3].map(|()| bring(&mut buffers, 1, 40)), [1, 2, 4]);
+        for _ in 0..3 {
+            let receive = |slices: &mut [IoSliceMut<'_>], metas: &mut [RecvMeta]| {
+                assert_eq!(slices.len(), 8);
+                (metas[0].len, metas[0].stride) = (40, 40);
+                Ok(1)
+            };
+            buffers.fill(receive).unwrap();
+        }
+    }
+}

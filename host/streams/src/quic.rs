@@ -330,6 +330,12 @@ impl Quic {
         state.wake();
     }
 
+    /// Panics as QUIC might over a stranger's bytes.
+    #[cfg(test)]
+    pub(crate) fn panic(&self) {
+        self.take(|_| panic!("a panic, as in the parser of a stranger's bytes"));
+    }
+
     /// A handle by which it is found and not kept.
     pub(crate) fn downgrade(&self) -> WeakQuic {
         WeakQuic(Arc::downgrade(&self.0))

@@ -154,6 +154,12 @@ pub enum Asked {
 }
 
 impl ServerConnection {
+    /// Has QUIC panic, as it might over a stranger's bytes.
+    #[cfg(test)]
+    pub(crate) fn panic(&self) {
+        self.shared.quic.panic();
+    }
+
     /// What is asked next; none when the connection is gone. Malformed and late requests do not
     /// show here: their streams are reset, and counted.
     pub async fn next(&self) -> Option<Asked> {

@@ -251,6 +251,27 @@ async fn bytes_that_panic_end_their_connection_and_nothing_else() {
     .await;
 }
 
+#[tokio::test]
+async fn a_last_hop_forgets_a_connection_that_panicked_and_keeps_the_others() {
+    let pair = pair();
+    let (_one, broken) = within(pair.connect(1)).await;
+    let (two, kept) = within(pair.connect(2)).await;
+    assert_eq!(pair.last_hop.taken(), 2);
+    broken.panic();
+    within(broken.closed()).await;
+    within(async {
+        while pair.last_hop.taken() == 2 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let (mut near, mut far) = within(stream(&two, &kept)).await;
+    within(far.write_all(b"still here")).await.unwrap();
+    let mut got = [0; 10];
+    within(near.read_exact(&mut got)).await.unwrap();
+    assert_eq!(&got, b"still here");
+}
+
 #[test]
 fn whoever_waits_is_told_when_the_runtime_ends() {
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
