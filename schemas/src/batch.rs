@@ -22,8 +22,10 @@ pub const STRIDE: usize = (HEADROOM + MAX_DATAGRAM).next_multiple_of(8);
 pub const HEADROOM: usize = 64;
 /// The most slots a batch of the host has.
 pub const MAX_SLOTS: usize = 64;
-/// The most bytes an answer of a worker may have: a full batch and as much again for messages.
-pub const MAX_ANSWER: usize = 4 * MAX_SLOTS * STRIDE;
+/// The most bytes an answer of a worker may have: a full batch and three times as much for messages. Both sides go by it, so it is a
+/// number of its own.
+pub const MAX_ANSWER: usize = 384 << 10;
+const _: () = assert!(4 * MAX_SLOTS * STRIDE <= MAX_ANSWER);
 
 // What layers put behind a datagram, its size leaves room for.
 const _: () = assert!(HEADER_LEN + COVER_LEN * MAX_HOPS <= HEADROOM);

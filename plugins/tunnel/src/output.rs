@@ -91,7 +91,8 @@ impl Extras {
     }
 
     fn fits_behind(&self, batch: &Batch, used: usize) -> bool {
-        let template = batch.payload().len() >= batch.slot_count() * STRIDE;
+        // A host of another build may lay its slots out in another way.
+        let template = batch.payload().len() == batch.slot_count() * STRIDE;
         let waiting = self.slots.get(self.given..).unwrap_or_default();
         template
             && batch.slot_count() - used >= waiting.len()

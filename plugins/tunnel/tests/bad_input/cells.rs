@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use warren_schemas::CircuitId;
+use warren_schemas::batch::{HEADROOM, STRIDE};
 use warren_schemas::cell::{HEADER_LEN, LAYER_LEN, MAX_DATAGRAM, MAX_INNER};
 use warren_tunnel::drop_reason::DropReason;
 use warren_tunnel::message::{HopMessage, command};
@@ -33,7 +34,7 @@ fn oversized_cells_are_dropped() {
     let mut hop = rogue.circuit(&mut net, 5);
     // Longer than a datagram, whatever is in it.
     let cell = rogue.command(&mut hop, &HopMessage::Data(&[7; MAX_INNER]));
-    for more in [MAX_DATAGRAM + 1 - cell.len(), 1400 - cell.len()] {
+    for more in [MAX_DATAGRAM + 1 - cell.len(), STRIDE - HEADROOM - cell.len()] {
         let long = [&cell[..], &vec![0; more]].concat();
         rogue.is_dropped(&mut net, &long, DropReason::TooLong);
     }

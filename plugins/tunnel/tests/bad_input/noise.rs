@@ -1,6 +1,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use warren_schemas::batch::{HEADROOM, STRIDE};
 use warren_schemas::cell::MAX_DATAGRAM;
 use warren_tunnel::testing::{Flight, Net, Seeded};
 
@@ -24,7 +25,7 @@ fn broken(flight: &Flight, random: &mut Seeded) -> Vec<u8> {
     match random.below(6) {
         0 => {}
         1 => bytes.truncate(usize::try_from(random.below(bytes.len() as u64)).unwrap()),
-        2 => bytes.resize(1408, 0xaa),
+        2 => bytes.resize(STRIDE - HEADROOM, 0xaa),
         3 => {
             for _ in 0..=random.below(4) {
                 let at = usize::try_from(random.below(bytes.len() as u64)).unwrap();
