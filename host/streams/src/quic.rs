@@ -284,16 +284,13 @@ impl Quic {
     }
 
     pub(crate) fn set_send_window(&self, bytes: u64) {
-        let mut state = self.lock();
-        state.proto.set_send_window(bytes);
-        state.wake();
+        self.take(|state| state.proto.set_send_window(bytes));
     }
 
     pub(crate) fn set_receive_window(&self, bytes: u64) {
-        let mut state = self.lock();
         // Beyond what QUIC can say, no window has to go.
-        state.proto.set_receive_window(VarInt::from_u64(bytes).unwrap_or(VarInt::MAX));
-        state.wake();
+        let bytes = VarInt::from_u64(bytes).unwrap_or(VarInt::MAX);
+        self.take(|state| state.proto.set_receive_window(bytes));
     }
 
     /// An originator's: takes datagrams of its circuit.

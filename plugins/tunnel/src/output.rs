@@ -192,6 +192,22 @@ mod tests {
     }
 
     #[test]
+    fn extras_overwrite_nothing_in_a_batch_of_another_layout() {
+        const OTHER: usize = STRIDE + 120;
+        let mut batch = Batch::build(3, 3 * OTHER);
+        batch.payload_mut().fill(9);
+        for index in 0..2 {
+            let offset = (index * OTHER + 128) as u32;
+            batch.set_slot(index, Slot { kind: SlotKind::Send, offset, length: 1350, ..Slot::EMPTY });
+        }
+        let mut extras = Extras::default();
+        extras.send(to(), &[1; 40]);
+        let cell = (SlotKind::Send, vec![9; 1350]);
+        let expected = [cell.clone(), cell, (SlotKind::Send, vec![1; 40])];
+        assert_eq!(contents(&extras.answer(batch)), expected);
+    }
+
+    #[test]
     fn a_full_batch_grows_and_what_does_not_fit_comes_next_time() {
         let mut batch = Batch::with_slots(64);
         for index in 0..64 {
