@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use warren_schemas::batch::{Batch, BatchWriter, MAX_SLOTS, SlotKind};
 use warren_schemas::{Address, CircuitHandle};
 
-/// The most datagrams of a turn: half of what a batch may have, so that one on its way from the socket through the worker and
-/// out again stays in the processor's cache (docs/benchmarks.md).
+/// The most datagrams of a turn: half of what a batch may have, which took less CPU than all of it or a quarter: what is
+/// on its way through the worker is gone through several times (docs/benchmarks.md).
 pub(crate) const SLOTS: usize = MAX_SLOTS / 2;
 
 /// Up to [`SLOTS`] datagrams, written straight into the batch that is handed over.

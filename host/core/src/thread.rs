@@ -215,7 +215,7 @@ impl WorkerLoop {
             if streak == 0 {
                 self.wait().await;
             }
-            // Half a batch before what comes in: a flood must not keep this node's own words back.
+            // Half a turn before what comes in: a flood must not keep this node's own words back.
             self.take_outgoing(SLOTS / 2);
             self.take_parcels();
             self.take_datagrams();
