@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use warren_schemas::batch::{Batch, BatchWriter, MAX_SLOTS, SlotKind};
 use warren_schemas::{Address, CircuitHandle};
 
-/// The most datagrams of a turn: half of what a batch may have, which took less CPU than all of it or a quarter: what is
+/// The most datagrams of a turn: half of what a batch may have, which took less CPU than all of it, and than 24: what is
 /// on its way through the worker is gone through several times (docs/benchmarks.md).
 pub(crate) const SLOTS: usize = MAX_SLOTS / 2;
 
